@@ -1,0 +1,93 @@
+"""A frame and what travels with it. The picture stays in the source's own planes from decoder to encoder."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidrestore.face import SkippedFace
+from vidrestore.pixels import PixelLayout
+
+F = TypeVar("F")
+
+Plane = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What the container and codec say about the video stream."""
+
+    width_px: int
+    height_px: int
+    layout: PixelLayout
+    time_base: Fraction
+    """Seconds per tick."""
+    average_rate: Fraction | None
+    """Frames per second, for display only: time comes from pts."""
+    num_frames_from_header: int | None
+    """What the header promises; may be wrong or absent."""
+    duration_s: float | None
+    codec: str
+    """FFmpeg's name of the source's codec, such as "h264"."""
+    rotation_deg: int
+    """Clockwise, from the display matrix: 0, 90, 180 or 270. The planes are not rotated."""
+    sample_aspect: Fraction
+    """Pixel width over height; 1 for square pixels."""
+    has_audio: bool
+    color: "ColorTags"
+
+
+@dataclass(frozen=True, slots=True)
+class ColorTags:
+    """The stream's colour description as FFmpeg's numbers (ISO/IEC 23091-2), carried through unread."""
+
+    range: int
+    """AVColorRange: 0 unspecified, 1 limited, 2 full."""
+    matrix: int
+    primaries: int
+    transfer: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One picture in the source's own sample values, and when it is shown."""
+
+    index: int
+    """Counts output frames from 0. For people and logs; time comes from pts."""
+    pts: int
+    """Presentation time in ticks of `time_base`."""
+    time_base: Fraction
+    """Seconds per tick."""
+    planes: tuple[Plane, ...]
+    """(h_i, w_i) uint8 or uint16 each, in the order of `layout.components`."""
+    layout: PixelLayout
+
+    def __post_init__(self) -> None:
+        self.layout.check_planes(self.planes)
+
+    @property
+    def time_s(self) -> float:
+        return float(self.pts * self.time_base)
+
+    @property
+    def width_px(self) -> int:
+        return int(self.planes[0].shape[1])
+
+    @property
+    def height_px(self) -> int:
+        return int(self.planes[0].shape[0])
+
+    def __repr__(self) -> str:
+        return f"Frame(index={self.index}, pts={self.pts}, {self.width_px}x{self.height_px} {self.layout.name})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameFaces(Generic[F]):
+    """The one envelope between stages: a frame and its faces at that stage. No faces is (), never None."""
+
+    frame: Frame
+    faces: tuple[F, ...]
+    skipped: tuple[SkippedFace, ...] = ()
+    """Faces that a stage has set aside; they are reported, not restored."""

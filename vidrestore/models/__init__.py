@@ -1,0 +1,1 @@
+"""Networks and weights. Knows torch; knows no video and no stage."""
