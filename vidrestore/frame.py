@@ -4,15 +4,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from vidrestore.face import SkippedFace
-from vidrestore.pixels import PixelLayout
+from vidrestore.face import RestoredFace, SkippedFace
+from vidrestore.layout import PixelLayout, Plane
 
 F = TypeVar("F")
-
-Plane = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +32,8 @@ class VideoInfo:
     """Pixel width over height; 1 for square pixels."""
     has_audio: bool
     color: "ColorTags"
+    display_matrix: tuple[int, ...] | None = None
+    """The nine numbers that rotate or mirror the picture for viewing (FFmpeg's AV_PKT_DATA_DISPLAYMATRIX), if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +88,13 @@ class FrameFaces(Generic[F]):
     faces: tuple[F, ...]
     skipped: tuple[SkippedFace, ...] = ()
     """Faces that a stage has set aside; they are reported, not restored."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RestoredFrame:
+    """The end of the journey: the frame to be written, the source's own beside it, and what happened to its faces."""
+
+    frame: Frame
+    source: Frame
+    faces: tuple[RestoredFace, ...]
+    skipped: tuple[SkippedFace, ...]

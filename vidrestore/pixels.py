@@ -1,55 +1,211 @@
-"""Sample layouts, and exact conversion between a source's planes and RGB for a region of interest."""
+"""Exact conversion between a source's planes and RGB for a region of interest."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Family = Literal["yuv", "rgb", "gray"]
-Matrix = Literal["bt601", "bt709", "bt2020", "smpte240m", "fcc"]
-ChromaSiting = Literal["left", "center", "topleft"]
+from vidrestore.layout import Matrix, PixelLayout, Plane
+
+Region = tuple[int, int, int, int]
+"""Half-open (x0, y0, x1, y1) in px."""
+LUMA_WEIGHTS: Mapping[Matrix, tuple[float, float]] = {
+    "bt601": (0.299, 0.114),
+    "bt709": (0.2126, 0.0722),
+    "bt2020": (0.2627, 0.0593),
+    "smpte240m": (0.212, 0.087),
+    "fcc": (0.30, 0.11),
+}
+"""Kr and Kb of each matrix (ITU-T H.273, table 4)."""
 
 
-@dataclass(frozen=True, slots=True)
-class PixelLayout:
-    """How samples mean colours. Always planar; packed and semi-planar sources are split without loss by the reader."""
+def rgb_region(planes: Sequence[Plane], layout: PixelLayout, region: Region) -> NDArray[np.float32]:
+    """(y1 - y0, x1 - x0, 3) float32 RGB of a region that lies inside the picture, nominally 0..255, not clipped.
 
-    name: str
-    """FFmpeg's name of the planar pixel format, such as "yuv420p10le"."""
-    family: Family
-    depth_bits: int
-    log2_chroma_w: int
-    """Chroma is 2^log2_chroma_w times narrower than luma, rounded up."""
-    log2_chroma_h: int
-    has_alpha: bool
-    full_range: bool
-    matrix: Matrix
-    """Luma coefficients; unused by rgb and gray."""
-    siting: ChromaSiting
-    """Where a chroma sample lies among its luma samples."""
+    Chroma is interpolated linearly from where its samples lie; values beyond nominal white or black survive.
+    """
+    x0, y0, x1, y1 = region
+    if layout.family == "rgb":
+        green, blue, red = (plane[y0:y1, x0:x1] for plane in planes[:3])
+        samples = cv2.merge([red, green, blue]).astype(np.float32)
+        return _affine(samples, _rgb_from_samples(layout))
+    luma = planes[0][y0:y1, x0:x1].astype(np.float32)
+    if layout.family == "gray":
+        gain, offset = _luma_gain_offset(layout)
+        return cv2.merge([(luma - np.float32(offset)) * np.float32(1 / gain)] * 3)
+    chroma = [_upsampled_chroma(plane, layout, region) for plane in planes[1:3]]
+    return _affine(cv2.merge([luma, *chroma]), _rgb_from_samples(layout))
 
-    @property
-    def components(self) -> tuple[str, ...]:
-        """What each plane holds, in order (planar RGB is stored G, B, R)."""
-        color = {"yuv": ("Y", "Cb", "Cr"), "rgb": ("G", "B", "R"), "gray": ("Y",)}[self.family]
-        return (*color, "A") if self.has_alpha else color
 
-    def plane_shape(self, component: str, width_px: int, height_px: int) -> tuple[int, int]:
-        """(height, width) of one plane of a picture of that size."""
-        if component not in ("Cb", "Cr"):
-            return height_px, width_px
-        return -(-height_px >> self.log2_chroma_h), -(-width_px >> self.log2_chroma_w)  # rounded up
+def rgb_picture(planes: Sequence[Plane], layout: PixelLayout) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of the whole picture, for looking at."""
+    height_px, width_px = planes[0].shape
+    rgb = rgb_region(planes, layout, (0, 0, width_px, height_px))
+    return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
 
-    def check_planes(self, planes: Sequence[NDArray[np.uint8] | NDArray[np.uint16]]) -> None:
-        """Raise ValueError unless number, dtype and shapes of the planes are this layout's."""
-        dtype = np.uint8 if self.depth_bits == 8 else np.uint16
-        if len(planes) != len(self.components):
-            raise ValueError(f"{self.name} has {len(self.components)} planes, {len(planes)} were given")
-        height_px, width_px = planes[0].shape
-        for component, plane in zip(self.components, planes, strict=True):
-            shape = self.plane_shape(component, width_px, height_px)
-            if plane.shape != shape or plane.dtype != dtype:
-                given = f"{plane.shape} {plane.dtype}"
-                raise ValueError(f"{component} plane of {self.name} is {given}; it must be {shape} {np.dtype(dtype)}")
+
+def rgb_reduced(planes: Sequence[Plane], layout: PixelLayout, width_px: int, height_px: int) -> NDArray[np.uint8]:
+    """(height_px, width_px, 3) uint8 RGB copy of the whole picture, each plane area-averaged to that size first.
+
+    Made for detection: fast, and free of chroma siting (an error of a quarter pixel in colour only).
+    """
+    size = (width_px, height_px)
+    reduced = []
+    for plane in planes[: 1 if layout.family == "gray" else 3]:
+        shrinks = plane.shape[1] >= width_px and plane.shape[0] >= height_px
+        small = cv2.resize(plane, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        if layout.depth_bits > 8:
+            small = (small >> (layout.depth_bits - 8)).astype(np.uint8)
+        reduced.append(small)
+    as_8_bit = replace(layout, depth_bits=8)
+    if layout.family == "gray":
+        gain, offset = _luma_gain_offset(as_8_bit)
+        return cv2.merge([cv2.convertScaleAbs(np.maximum(reduced[0], offset) - offset, alpha=1 / gain)] * 3)
+    if layout.family == "rgb":
+        reduced = [reduced[2], reduced[0], reduced[1]]
+    # cv2.transform rounds and saturates in uint8 by itself.
+    return np.asarray(cv2.transform(cv2.merge(reduced), _rgb_from_samples(as_8_bit)), dtype=np.uint8)
+
+
+def add_rgb_delta(
+    planes: Sequence[Plane], layout: PixelLayout, region: Region, delta: NDArray[np.float32]
+) -> tuple[Plane, ...]:
+    """New planes with `delta` ((h, w, 3) float32 RGB, in 1/255 of full scale) added inside `region`.
+
+    Only the difference passes through the colour matrix: a sample whose delta is zero keeps its exact value, and so do
+    detail, grain and out-of-range values beneath a small delta. Alpha is never touched. The region is half-open and
+    inside the picture; chroma samples take the average of the luma positions that they stand for.
+    """
+    height_px, width_px = planes[0].shape
+    x0, y0, x1, y1 = region
+    step_x, step_y = 1 << layout.log2_chroma_w, 1 << layout.log2_chroma_h
+    left, top = x0 % step_x, y0 % step_y
+    right, bottom = min(-x1 % step_x, width_px - x1), min(-y1 % step_y, height_px - y1)
+    if left or top or right or bottom:
+        # Grow to whole chroma samples; what is added has no delta.
+        delta = cv2.copyMakeBorder(delta, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+        x0, y0, x1, y1 = x0 - left, y0 - top, x1 + right, y1 + bottom
+
+    changed = [plane.copy() for plane in planes]
+    if layout.family == "rgb":
+        gain, _ = _luma_gain_offset(layout)
+        for plane, channel in zip(changed[:3], (1, 2, 0), strict=True):
+            _add(plane[y0:y1, x0:x1], delta[..., channel] * np.float32(gain), layout.depth_bits)
+        return tuple(changed)
+    samples_from_rgb = _samples_from_rgb(layout)
+    native = cv2.transform(delta, samples_from_rgb)  # (h, w, 3) in sample units: Y, Cb, Cr
+    _add(changed[0][y0:y1, x0:x1], native[..., 0], layout.depth_bits)
+    if layout.family == "yuv":
+        chroma_rows = slice(y0 // step_y, -(-y1 // step_y))
+        chroma_columns = slice(x0 // step_x, -(-x1 // step_x))
+        for plane, component in zip(changed[1:3], (1, 2), strict=True):
+            reduced = _downsampled_chroma(native[..., component], layout)
+            _add(plane[chroma_rows, chroma_columns], reduced, layout.depth_bits)
+    return tuple(changed)
+
+
+def _add(samples: Plane, delta: NDArray[np.float32], depth_bits: int) -> None:
+    """Add in place, rounded to the nearest level and kept inside the sample range."""
+    total = np.rint(samples + delta)
+    samples[...] = np.clip(total, 0, (1 << depth_bits) - 1).astype(samples.dtype)
+
+
+def _luma_gain_offset(layout: PixelLayout) -> tuple[float, float]:
+    """sample = gain * level + offset, for a level of 0..255."""
+    if layout.full_range:
+        return ((1 << layout.depth_bits) - 1) / 255, 0.0
+    scale = 1 << (layout.depth_bits - 8)
+    return 219 * scale / 255, 16.0 * scale
+
+
+def _chroma_gain_offset(layout: PixelLayout) -> tuple[float, float]:
+    """sample = gain * chroma + offset, for chroma of -127.5..127.5."""
+    offset = float(1 << (layout.depth_bits - 1))
+    if layout.full_range:
+        return ((1 << layout.depth_bits) - 1) / 255, offset
+    return 224 * (1 << (layout.depth_bits - 8)) / 255, offset
+
+
+def _samples_from_rgb(layout: PixelLayout) -> NDArray[np.float64]:
+    """(3, 3): RGB differences -> Y, Cb, Cr differences in sample units."""
+    kr, kb = LUMA_WEIGHTS[layout.matrix]
+    luma = np.array([kr, 1 - kr - kb, kb])
+    blue_difference = (np.array([0.0, 0.0, 1.0]) - luma) / (2 * (1 - kb))
+    red_difference = (np.array([1.0, 0.0, 0.0]) - luma) / (2 * (1 - kr))
+    luma_gain, _ = _luma_gain_offset(layout)
+    chroma_gain, _ = _chroma_gain_offset(layout)
+    return np.stack([luma * luma_gain, blue_difference * chroma_gain, red_difference * chroma_gain])
+
+
+def _rgb_from_samples(layout: PixelLayout) -> NDArray[np.float64]:
+    """(3, 4) affine: Y, Cb, Cr samples (or R, G, B samples) -> RGB of 0..255."""
+    luma_gain, luma_offset = _luma_gain_offset(layout)
+    if layout.family == "rgb":
+        linear: NDArray[np.floating] = np.eye(3) / luma_gain
+        offsets = np.full(3, luma_offset)
+    else:
+        _, chroma_offset = _chroma_gain_offset(layout)
+        linear = np.linalg.inv(_samples_from_rgb(layout))
+        offsets = np.array([luma_offset, chroma_offset, chroma_offset])
+    return np.hstack([linear, -(linear @ offsets)[:, None]])
+
+
+def _affine(samples: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.asarray(cv2.transform(samples, matrix), dtype=np.float32)
+
+
+def _siting_offset_px(layout: PixelLayout) -> tuple[float, float]:
+    """Where the first chroma sample lies on the luma grid, (x, y)."""
+    center_x = ((1 << layout.log2_chroma_w) - 1) / 2
+    center_y = ((1 << layout.log2_chroma_h) - 1) / 2
+    return (
+        center_x if layout.siting == "center" else 0.0,
+        0.0 if layout.siting == "topleft" else center_y,
+    )
+
+
+def _upsampled_chroma(plane: Plane, layout: PixelLayout, region: Region) -> NDArray[np.float32]:
+    """(h, w) float32 chroma at every luma position of the region, interpolated linearly."""
+    x0, y0, x1, y1 = region
+    step_x, step_y = 1 << layout.log2_chroma_w, 1 << layout.log2_chroma_h
+    if step_x == step_y == 1:
+        return plane[y0:y1, x0:x1].astype(np.float32)
+    # The chroma samples around the region, one more on each side where the picture has them.
+    column, row = max(x0 // step_x - 1, 0), max(y0 // step_y - 1, 0)
+    part = plane[row : y1 // step_y + 2, column : x1 // step_x + 2].astype(np.float32)
+    offset_x, offset_y = _siting_offset_px(layout)
+    chroma_from_region = np.array(
+        [
+            [1 / step_x, 0.0, (x0 - offset_x) / step_x - column],
+            [0.0, 1 / step_y, (y0 - offset_y) / step_y - row],
+        ]
+    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size = (x1 - x0, y1 - y0)
+    warped = cv2.warpAffine(part, chroma_from_region, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(warped, dtype=np.float32)
+
+
+def _downsampled_chroma(full: NDArray[np.float32], layout: PixelLayout) -> NDArray[np.float32]:
+    """(h, w) at luma positions, starting on a whole chroma sample -> (ceil(h / step_y), ceil(w / step_x)).
+
+    Each sample averages the luma positions around where it lies: a box when it lies between them, a triangle (1 2 1)
+    when it lies on one. Steps of 4 (4:1:1, 4:1:0) take the box.
+    """
+    offset_x, offset_y = _siting_offset_px(layout)
+    reduced = _downsampled_rows(full, 1 << layout.log2_chroma_h, cosited=offset_y == 0)
+    return _downsampled_rows(reduced.T, 1 << layout.log2_chroma_w, cosited=offset_x == 0).T
+
+
+def _downsampled_rows(full: NDArray[np.float32], step: int, *, cosited: bool) -> NDArray[np.float32]:
+    if step == 1:
+        return full
+    missing = -len(full) % step
+    if missing:  # an odd picture: its last chroma sample stands for fewer rows
+        full = np.concatenate([full, np.repeat(full[-1:], missing, axis=0)])
+    if not cosited or step != 2:
+        return np.asarray(full.reshape(-1, step, full.shape[1]).mean(axis=1), dtype=np.float32)
+    before = np.concatenate([full[:1], full[1:-1:2]])
+    return np.asarray((before + 2 * full[0::2] + full[1::2]) / 4, dtype=np.float32)
