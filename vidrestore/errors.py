@@ -6,7 +6,8 @@ VidrestoreError
 │   ├── TargetError     the output cannot be written there
 │   ├── WeightsError    a model is unknown, missing, damaged or not what it says it is
 │   └── OptionsError    a configuration file or flag is wrong
-└── RestoreError        a failure that is not the user's (exit code 1)
+├── RestoreError        a failure that is not the user's (exit code 1)
+└── OutOfDeviceMemory   a batch did not fit; the stage that batches halves it and goes on
 
 Every message is one line.
 """
@@ -38,3 +39,7 @@ class OptionsError(InputError, ValueError):
 
 class RestoreError(VidrestoreError):
     """Something failed in the middle that the user did not cause."""
+
+
+class OutOfDeviceMemory(VidrestoreError):  # noqa: N818 - its name says what happened
+    """The batch does not fit into the memory of the device that a model runs on; a smaller one may."""

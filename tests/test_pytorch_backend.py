@@ -1,0 +1,277 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vidrestore.errors import OptionsError, OutOfDeviceMemory, RestoreError, WeightsError
+from vidrestore.models.backends.pytorch import (
+    PytorchRestorer,
+    is_out_of_memory,
+    load_detector,
+    load_gpen,
+    load_restorer,
+    resolve_device,
+    resolve_dtype,
+)
+from vidrestore.models.catalog import spec_of
+from vidrestore.models.gpen import Gpen, GpenConfig
+from vidrestore.models.spec import ModelSpec
+
+SIDE_PX = 32
+CPU = torch.device("cpu")
+SPEC = ModelSpec("test", "restorer", "none", None, None, None, "none", "tests", SIDE_PX, "gpen")
+
+
+def restorer_of(net: nn.Module, dtype: torch.dtype = torch.float32, device: torch.device = CPU) -> PytorchRestorer:
+    return PytorchRestorer(net, spec=SPEC, sha256="0" * 64, device=device, dtype=dtype)
+
+
+def tiny_gpen() -> Gpen:
+    """Random, but with outputs that use the range of 8 bits and depend on the input."""
+    torch.manual_seed(0)
+    net = Gpen(GpenConfig(SIDE_PX, 1, 1 / 32, style_dim=32, num_mapping_layers=2))
+    for name, parameter in net.named_parameters():
+        if name.endswith("noise.weight"):
+            torch.nn.init.constant_(parameter, 0.5)
+    for level in net.generator.to_rgbs:
+        with torch.no_grad():
+            level.conv.weight.mul_(0.3)
+    return net.eval()
+
+
+def random_crops(rng: np.random.Generator, count: int) -> np.ndarray:
+    return rng.integers(0, 256, (count, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
+
+
+class Function(nn.Module):
+    def __init__(self, function: object) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)  # type: ignore[operator]
+
+
+def test_all_256_levels_pass_through_unchanged() -> None:
+    levels = np.arange(SIDE_PX * SIDE_PX * 3, dtype=np.uint8).reshape(1, SIDE_PX, SIDE_PX, 3)
+    assert np.array_equal(restorer_of(nn.Identity()).restore(levels), levels)
+    assert np.array_equal(restorer_of(nn.Identity(), torch.float16).restore(levels), levels)
+
+
+def test_the_network_sees_rgb_from_minus_1_to_1_in_nchw() -> None:
+    seen: list[Tensor] = []
+    crops = np.zeros((2, SIDE_PX, SIDE_PX, 3), np.uint8)
+    crops[0, :, :, 0] = 255  # red
+    crops[1, 3, 5, 2] = 255  # one blue pixel at x 5, y 3
+    restorer_of(Function(lambda x: seen.append(x) or x)).restore(crops)
+    assert seen[0].shape == (2, 3, SIDE_PX, SIDE_PX)
+    assert seen[0][0].amin(dim=(1, 2)).tolist() == [1, -1, -1]
+    assert seen[0][1, 2, 3, 5] == 1
+    assert seen[0][1].sum() == 2 - 3 * SIDE_PX**2
+
+
+@pytest.mark.parametrize(("shift_levels", "level"), [(0.4, 100), (0.6, 101), (-0.4, 100), (-0.6, 99), (999, 255)])
+def test_results_are_rounded_and_clamped_not_cut(shift_levels: float, level: int) -> None:
+    crops = np.full((1, SIDE_PX, SIDE_PX, 3), 100, np.uint8)
+    restored = restorer_of(Function(lambda x: x + shift_levels / 127.5)).restore(crops)
+    assert np.unique(restored).tolist() == [level]
+
+
+def test_a_face_comes_out_the_same_in_any_batch(rng: np.random.Generator) -> None:
+    restorer, crops = restorer_of(tiny_gpen()), random_crops(rng, 9)
+    alone = np.concatenate([restorer.restore(crops[i : i + 1]) for i in range(9)])
+    assert alone.std() > 20  # the network does something
+    for size in range(1, 10):
+        difference = np.abs(restorer.restore(crops[:size]).astype(int) - alone[:size])
+        assert difference.max() <= 1  # a value at the border of two levels may fall to either
+        assert (difference > 0).mean() < 1e-3
+
+
+def test_bfloat16_is_within_a_few_levels_of_float32(rng: np.random.Generator) -> None:
+    crops = random_crops(rng, 4)
+    full, half = restorer_of(tiny_gpen()), restorer_of(tiny_gpen(), torch.bfloat16)
+    difference = np.abs(full.restore(crops).astype(int) - half.restore(crops))
+    assert difference.mean() < 2
+
+
+def test_crops_are_not_written_to(rng: np.random.Generator) -> None:
+    crops = random_crops(rng, 2)
+    crops.setflags(write=False)
+    before = crops.copy()
+    result = restorer_of(Function(lambda x: x.neg_())).restore(crops)
+    assert np.array_equal(crops, before)
+    assert np.array_equal(result, 255 - crops)
+
+
+@pytest.mark.parametrize(
+    "crops",
+    [
+        np.zeros((0, SIDE_PX, SIDE_PX, 3), np.uint8),
+        np.zeros((1, 16, 16, 3), np.uint8),
+        np.zeros((1, SIDE_PX, SIDE_PX, 3), np.float32),
+        np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8),
+    ],
+)
+def test_other_shapes_are_a_mistake_of_the_caller(crops: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"crops are .*; test takes \(\d+, 32, 32, 3\) uint8"):
+        restorer_of(nn.Identity()).restore(crops)
+
+
+def test_a_network_that_overflows_pastes_nothing() -> None:
+    with pytest.raises(RestoreError, match=r"its output in torch\.float16 is not finite; use --dtype float32"):
+        restorer_of(Function(lambda x: x * 1e6), torch.float16).restore(np.zeros((1, SIDE_PX, SIDE_PX, 3), np.uint8))
+
+
+def test_no_memory_left_is_said_so_that_the_batch_can_be_halved() -> None:
+    greedy = Function(lambda x: torch.empty(len(x), 2**55))
+    with pytest.raises(OutOfDeviceMemory, match=r"test: 3 faces at once do not fit into memory \(cpu\)"):
+        restorer_of(greedy).restore(np.zeros((3, SIDE_PX, SIDE_PX, 3), np.uint8))
+
+
+def test_other_errors_of_the_network_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        restorer_of(Function(lambda x: x + torch.zeros(7))).restore(np.zeros((1, SIDE_PX, SIDE_PX, 3), np.uint8))
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_out_of_memory(MemoryError("of Python itself"))
+
+
+# ---- Devices and precision
+
+
+def test_devices_that_are_not_there_are_refused_with_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == resolve_device("cpu") == CPU
+    for text in ("cuda", "cuda:0", "cuda:3"):
+        with pytest.raises(OptionsError, match=f"--device {text}: not on this machine, which has: cpu"):
+            resolve_device(text)
+
+
+@pytest.mark.parametrize("text", ["gpu", "cuda:", "cuda:x", "CPU", "", "cuda:-1"])
+def test_words_that_are_no_device_are_refused(text: str) -> None:
+    with pytest.raises(OptionsError, match="must be auto, cpu, cuda or cuda:N"):
+        resolve_device(text)
+
+
+def test_one_of_several_gpus_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
+    assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda", 0)
+    assert resolve_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(OptionsError, match=r"which has: cpu, cuda:0 \(GPU 0\), cuda:1 \(GPU 1\)"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("capability", "half_ok", "dtype"),
+    [
+        ((9, 0), True, torch.bfloat16),
+        ((8, 0), False, torch.bfloat16),
+        ((7, 5), True, torch.float16),
+        ((7, 5), False, torch.float32),
+        ((6, 1), True, torch.float32),
+    ],
+)
+def test_auto_precision_is_what_the_gpu_does_fast_and_the_model_bears(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], half_ok: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    spec = ModelSpec("x", "restorer", "", None, None, None, "", "", SIDE_PX, "gpen", half_ok)
+    assert resolve_dtype("auto", torch.device("cuda", 0), spec) == dtype
+
+
+def test_precision_on_a_cpu_is_full_unless_asked_otherwise() -> None:
+    assert resolve_dtype("auto", CPU, SPEC) == torch.float32
+    assert resolve_dtype("bfloat16", CPU, SPEC) == torch.bfloat16
+    with pytest.raises(OptionsError, match="--dtype half: must be auto, float32, bfloat16, float16"):
+        resolve_dtype("half", CPU, SPEC)
+    fragile = ModelSpec("fragile", "restorer", "", None, None, None, "", "", SIDE_PX, "gpen", half_ok=False)
+    with pytest.raises(OptionsError, match="--dtype float16: fragile overflows in it"):
+        resolve_dtype("float16", CPU, fragile)
+
+
+@pytest.mark.needs_cuda
+def test_the_gpu_gives_what_the_cpu_gives(rng: np.random.Generator) -> None:
+    crops = random_crops(rng, 5)
+    expected = restorer_of(tiny_gpen()).restore(crops).astype(int)
+    for dtype, mean_levels in ((torch.float32, 0.1), (torch.float16, 1.0), (torch.bfloat16, 2.0)):
+        result = restorer_of(tiny_gpen(), dtype, resolve_device("cuda")).restore(crops)
+        assert np.abs(result - expected).mean() < mean_levels
+
+
+@pytest.mark.needs_cuda
+def test_the_gpu_recovers_after_a_batch_that_did_not_fit() -> None:
+    def forward(x: Tensor) -> Tensor:
+        return x + torch.empty(2**44, device=x.device)[0] if len(x) > 2 else x
+
+    restorer = restorer_of(Function(forward), device=resolve_device("cuda"))
+    crops = np.zeros((4, SIDE_PX, SIDE_PX, 3), np.uint8)
+    with pytest.raises(OutOfDeviceMemory, match="4 faces"):
+        restorer.restore(crops)
+    assert np.array_equal(restorer.restore(crops[:2]), crops[:2])
+
+
+# ---- Loading
+
+
+@pytest.fixture
+def own_file(tmp_path: Path) -> Path:
+    path = tmp_path / "own.safetensors"
+    save_file(tiny_gpen().state_dict(), path, metadata={"template": "tight"})
+    return path
+
+
+def test_a_file_of_the_users_own_restores(own_file: Path, rng: np.random.Generator) -> None:
+    restorer, crops = load_restorer(own_file, device="cpu"), random_crops(rng, 2)
+    assert (restorer.spec.crop_px, restorer.spec.template, len(restorer.sha256)) == (SIDE_PX, "tight", 64)
+    assert np.array_equal(restorer.restore(crops), restorer_of(tiny_gpen()).restore(crops))
+
+
+def test_load_gpen_gives_a_module_of_the_asked_precision(own_file: Path) -> None:
+    net = load_gpen(str(own_file), device="cpu", dtype="bfloat16")
+    with torch.inference_mode():
+        output = net(torch.zeros(2, 3, SIDE_PX, SIDE_PX, dtype=torch.bfloat16))
+    assert (output.shape, output.dtype, net.training) == ((2, 3, SIDE_PX, SIDE_PX), torch.bfloat16, False)
+
+
+def test_tensors_of_another_network_are_refused_in_one_line(tmp_path: Path, own_file: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"conv.weight": torch.ones(3)}, path)
+    with pytest.raises(WeightsError, match=r"other\.safetensors: not a restorer"):
+        load_restorer(path, device="cpu")
+    with pytest.raises(WeightsError, match=r"own\.safetensors: not a detector but a restorer"):
+        load_detector(own_file, device="cpu")
+    state = tiny_gpen().state_dict()
+    del state["ecd1.0.1.weight"], state["generator.to_rgb1.bias"]
+    save_file(state, path)
+    with pytest.raises(WeightsError, match=r"other\.safetensors: not a GPEN generator: ") as error:
+        load_restorer(path, device="cpu")
+    assert "\n" not in str(error.value)
+
+
+def test_a_catalogue_file_of_another_size_is_refused(weights_folder: Path) -> None:
+    torch.save(tiny_gpen().state_dict(), weights_folder / spec_of("gpen-bfr-256").file_name)
+    with pytest.raises(WeightsError, match="holds a GPEN of 32 px, not 256; it is not gpen-bfr-256"):
+        load_restorer("gpen-bfr-256", device="cpu")
+
+
+def test_the_released_detector_loads_and_finds_a_face(shared: Path) -> None:
+    import cv2
+
+    detector = load_detector(shared / "weights/retinaface_mobilenet0.25.pth", device="cpu")
+    image = cv2.cvtColor(cv2.imread(str(shared / "stills/gt_london_007_neutral.jpg")), cv2.COLOR_BGR2RGB)
+    (faces,) = detector.detect(cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA)[None])
+    assert len(faces) == 1
+    assert faces[0].score > 0.9
+
+
+def test_official_alignment_is_the_template_of_the_gpen_rows(shared: Path) -> None:
+    from vidrestore.face import template_px
+
+    golden = json.loads((shared / "golden/gpen_alignment.json").read_text())["templates"]
+    for side, points in golden.items():
+        assert np.abs(template_px("gpen", int(side)) - np.array(points)).max() < 0.01

@@ -1,0 +1,170 @@
+"""The PyTorch engine: devices, precision, and uint8 pictures to tensors and back."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vidrestore.errors import OptionsError, OutOfDeviceMemory, RestoreError, WeightsError
+from vidrestore.models.download import obtain
+from vidrestore.models.gpen import Gpen, StateDictError
+from vidrestore.models.spec import FaceDetector, ModelSpec, Restorer
+from vidrestore.models.state_dict import read_state_dict
+from vidrestore.models.weights import InstalledModel
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+LEVELS_PER_UNIT = 127.5
+"""8-bit levels 0 … 255 are -1 … 1 to the network: (x / 255 - 0.5) / 0.5."""
+BFLOAT16_CAPABILITY = (8, 0)
+"""First CUDA capability (Ampere) with bfloat16 in hardware."""
+FLOAT16_CAPABILITY = (7, 0)
+"""First CUDA capability (Volta) where float16 is faster than float32."""
+ALLOCATION_FAILURES = ("DefaultCPUAllocator", "ALLOC_FAILED", "out of memory", "not enough memory")
+"""What a failed allocation says where PyTorch has no class for it: on the CPU, in cuBLAS, in cuDNN."""
+
+
+def resolve_device(text: str) -> torch.device:
+    """ "auto", "cpu", "cuda" or "cuda:N" -> a device that is there. Raises OptionsError naming what is."""
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if text == "cpu" or (text == "auto" and num_gpus == 0):
+        return torch.device("cpu")
+    match = re.fullmatch(r"auto|cuda(?::(\d+))?", text)
+    if match is None:
+        raise OptionsError(f"--device {text}: must be auto, cpu, cuda or cuda:N")
+    index = int(match.group(1) or 0)
+    if index >= num_gpus:
+        there = ", ".join(["cpu", *(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(num_gpus))])
+        raise OptionsError(f"--device {text}: not on this machine, which has: {there}; use one of these, or auto")
+    return torch.device("cuda", index)
+
+
+def resolve_dtype(text: str, device: torch.device, spec: ModelSpec) -> torch.dtype:
+    """ "auto" or a key of `DTYPES` -> the precision to compute in. Raises OptionsError.
+
+    "auto" is float32 on a CPU; on CUDA bfloat16 where the hardware has it, else float16 where that is fast and the
+    model bears it, else float32.
+    """
+    if text == "auto":
+        capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
+        if capability >= BFLOAT16_CAPABILITY:
+            return torch.bfloat16
+        return torch.float16 if capability >= FLOAT16_CAPABILITY and spec.half_ok else torch.float32
+    if text not in DTYPES:
+        raise OptionsError(f"--dtype {text}: must be auto, {', '.join(DTYPES)}")
+    if text == "float16" and not spec.half_ok:
+        raise OptionsError(f"--dtype float16: {spec.name} overflows in it; use auto, bfloat16 or float32")
+    return DTYPES[text]
+
+
+def is_out_of_memory(exc: BaseException) -> bool:
+    """Whether an exception of PyTorch means that the device has no memory left."""
+    if isinstance(exc, torch.OutOfMemoryError):
+        return True
+    return isinstance(exc, RuntimeError) and any(text in str(exc) for text in ALLOCATION_FAILURES)
+
+
+class PytorchRestorer:
+    """A network (N, 3, S, S) -> the same, RGB in [-1, 1], as the `Restorer` of `models/spec.py`."""
+
+    def __init__(
+        self, net: nn.Module, *, spec: ModelSpec, sha256: str, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.spec = spec
+        self.sha256 = sha256
+        self.device = device
+        self.dtype = dtype
+        self.net = net.eval().to(device=device, dtype=dtype)
+
+    def restore(self, crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(B, S, S, 3) uint8 RGB, B >= 1 -> the same shape. A crop's result does not depend on its batch.
+
+        Raises ValueError for another shape or dtype, OutOfDeviceMemory when a smaller batch might fit, RestoreError
+        when the network's output is not finite.
+        """
+        shape = (len(crops), self.spec.crop_px, self.spec.crop_px, 3)
+        if crops.shape != shape or len(crops) == 0 or crops.dtype != np.uint8:
+            given = f"{crops.shape} {crops.dtype}"
+            raise ValueError(f"crops are {given}; {self.spec.name} takes {shape} uint8, one or more")
+        try:
+            with torch.inference_mode():
+                return self._restore(crops)
+        except RuntimeError as exc:
+            if not is_out_of_memory(exc):
+                raise
+        # Raised out here, because the traceback of the exception above would keep its tensors alive.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise OutOfDeviceMemory(f"{self.spec.name}: {len(crops)} faces at once do not fit into memory ({self.device})")
+
+    def _restore(self, crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        levels = torch.from_numpy(np.require(crops, requirements=["C", "W"]))  # (B, S, S, 3) uint8
+        if self.device.type == "cuda":
+            levels = levels.pin_memory().to(self.device, non_blocking=True)
+        # The permuted view is channels_last already: what tensor cores want, and no slower on a CPU.
+        x = (levels.permute(0, 3, 1, 2).float() / LEVELS_PER_UNIT - 1).to(self.dtype)  # (B, 3, S, S) in [-1, 1]
+        y: Tensor = self.net(x).float()
+        if not torch.isfinite(y).all():
+            raise RestoreError(f"{self.spec.name}: its output in {self.dtype} is not finite; use --dtype float32")
+        restored = ((y + 1) * LEVELS_PER_UNIT).round().clamp(0, 255).to(torch.uint8)
+        result: NDArray[np.uint8] = restored.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return result
+
+
+def load_gpen(name_or_path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Gpen:
+    """GPEN as a module: (N, 3, S, S) RGB in [-1, 1] -> the same, in the dtype and on the device that it was loaded for.
+
+    A name of the catalogue that is not installed is downloaded. Raises WeightsError and OptionsError.
+    """
+    resolved = resolve_device(device)
+    installed = obtain(name_or_path)
+    return _gpen(installed).to(device=resolved, dtype=resolve_dtype(dtype, resolved, installed.spec))
+
+
+def load_restorer(
+    name_or_path: str | Path, *, device: str = "auto", dtype: str = "auto", progress: bool = False
+) -> Restorer:
+    """The restorer of that name, or of a weights file. A named one that is not installed is downloaded.
+
+    Raises WeightsError and OptionsError.
+    """
+    resolved = resolve_device(device)
+    installed = obtain(name_or_path, progress=progress)
+    precision = resolve_dtype(dtype, resolved, installed.spec)
+    return PytorchRestorer(
+        _gpen(installed), spec=installed.spec, sha256=installed.sha256, device=resolved, dtype=precision
+    )
+
+
+def load_detector(name_or_path: str | Path, *, device: str = "auto", progress: bool = False) -> FaceDetector:
+    """The face detector of that name, or of a weights file. A named one that is not installed is downloaded.
+
+    Raises WeightsError and OptionsError.
+    """
+    from vidrestore.models.face_detector import RetinaFaceDetector
+
+    resolved = resolve_device(device)
+    installed = obtain(name_or_path, progress=progress)
+    _check_kind(installed, "detector")
+    state = read_state_dict(installed.path)
+    return RetinaFaceDetector.from_state_dict(state, spec=installed.spec, sha256=installed.sha256, device=resolved)
+
+
+def _gpen(installed: InstalledModel) -> Gpen:
+    _check_kind(installed, "restorer")
+    try:
+        net = Gpen.from_state_dict(read_state_dict(installed.path))
+    except StateDictError as exc:
+        raise WeightsError(f"{installed.path}: {exc}; choose another file with --model") from exc
+    if net.config.size_px != installed.spec.crop_px:
+        sizes = f"{net.config.size_px} px, not {installed.spec.crop_px}"
+        raise WeightsError(f"{installed.path}: holds a GPEN of {sizes}; it is not {installed.spec.name}")
+    return net
+
+
+def _check_kind(installed: InstalledModel, kind: str) -> None:
+    if installed.spec.kind != kind:
+        option = "--model" if kind == "restorer" else "--detector"
+        raise WeightsError(f"{installed.path}: not a {kind} but a {installed.spec.kind}; choose another with {option}")
