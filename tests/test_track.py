@@ -1,0 +1,294 @@
+"""Who is who stays so: ids hold, gaps close, false alarms vanish, tracks end at cuts, and no frame is lost."""
+
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.fakes import face_at
+from vidrestore.face import Detection, SkippedFace, TrackedFace
+from vidrestore.frame import Frame, FrameFaces
+from vidrestore.layout import PixelLayout
+from vidrestore.stages.track import MAX_HELD_FRAMES, FaceTracker, track_faces
+
+GRAY = PixelLayout("gray", "gray", 8, 0, 0, False, True, "bt709", "left")
+BLANK = np.zeros((36, 64), np.uint8)
+"""Shows nothing, so no cut is ever seen in it."""
+MILLISECONDS = Fraction(1, 1000)
+
+Faces = tuple[Detection, ...]
+Found = FrameFaces[Detection]
+Tracked = FrameFaces[TrackedFace]
+
+
+def video(
+    faces: Sequence[Faces], *, step_ms: int | Sequence[int] = 40, picture: NDArray[np.uint8] = BLANK, start_ms: int = 0
+) -> list[Found]:
+    """One frame for each entry, `step_ms` apart."""
+    steps_ms = [step_ms] * len(faces) if isinstance(step_ms, int) else step_ms
+    pts = start_ms + np.concatenate([[0], np.cumsum(steps_ms)])
+    return [
+        FrameFaces(Frame(index, int(pts[index]), MILLISECONDS, (picture,), GRAY), found)
+        for index, found in enumerate(faces)
+    ]
+
+
+def tracked(found: Sequence[Found], lag_s: float = 0.5) -> list[Tracked]:
+    return list(track_faces(found, FaceTracker(lag_s=lag_s)))
+
+
+def ids(frames: Sequence[Tracked]) -> list[tuple[int, ...]]:
+    return [tuple(face.track_id for face in frame.faces) for frame in frames]
+
+
+def frames_of(frames: Sequence[Tracked], track_id: int) -> list[int]:
+    return [k for k, seen in enumerate(ids(frames)) if track_id in seen]
+
+
+def walker(k: int, *, score: float = 0.99) -> Detection:
+    """4 px a frame to the right."""
+    return face_at(100 + 4 * k, 100, 60, score=score)
+
+
+def texture(seed: int) -> NDArray[np.uint8]:
+    noise = np.random.default_rng(seed).integers(0, 256, (20, 30), dtype=np.uint8)
+    return cv2.resize(noise, (192, 108), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.mark.parametrize("lag_s", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("num_frames", [0, 1, 2, 12, 60])
+def test_every_frame_comes_out_once_and_in_order(num_frames: int, lag_s: float) -> None:
+    found = video([(walker(k),) for k in range(num_frames)])
+    out = tracked(found, lag_s)
+    assert [id(frame.frame) for frame in out] == [id(frame.frame) for frame in found]
+    assert ids(out) == [(1,)] * num_frames
+
+
+def test_faces_set_aside_by_the_stage_before_are_passed_on() -> None:
+    face = TrackedFace(9, np.zeros(4, np.float32), np.zeros((5, 2), np.float32), 0.5, None, 0.0)
+    frame = video([()])[0]
+    (out,) = tracked([FrameFaces(frame.frame, (), (SkippedFace(face, "too small"),))])
+    assert [skipped.reason for skipped in out.skipped] == ["too small"]
+
+
+def test_a_video_without_faces_has_none() -> None:
+    assert ids(tracked(video([()] * 30))) == [()] * 30
+
+
+@pytest.mark.parametrize("lag_s", [0.0, 0.5])
+def test_all_40_faces_of_a_still_image_come_out_where_they_are(lag_s: float) -> None:
+    faces = tuple(face_at(50 + 80 * (n % 8), 60 + 100 * (n // 8), 60, score=0.7) for n in range(40))
+    (out,) = tracked(video([faces]), lag_s)
+    assert [face.track_id for face in out.faces] == list(range(1, 41))
+    for face, detection in zip(out.faces, faces, strict=True):
+        np.testing.assert_array_equal(face.landmarks_px, detection.landmarks_px)
+        np.testing.assert_array_equal(face.box_xyxy_px, detection.box_xyxy_px)
+        assert face.detected_landmarks_px is detection.landmarks_px
+        assert (face.score, face.seconds_since_seen) == (0.7, 0.0)
+
+
+def test_40_faces_keep_their_ids_however_the_detector_orders_them(rng: np.random.Generator) -> None:
+    places = [(50 + 80 * (n % 8), 60 + 100 * (n // 8)) for n in range(40)]
+    frames = []
+    for k in range(20):
+        order = rng.permutation(40) if k else range(40)
+        frames.append(tuple(face_at(places[n][0] + k, places[n][1], 60) for n in order))
+    out = tracked(video(frames))
+    assert ids(out) == [tuple(range(1, 41))] * 20
+    for n, (x_px, y_px) in enumerate(places):
+        center_px = out[19].faces[n].box_xyxy_px.reshape(2, 2).mean(axis=0)
+        np.testing.assert_allclose(center_px, (x_px + 19, y_px), atol=1)
+
+
+def test_two_people_who_walk_past_each_other_keep_their_ids() -> None:
+    frames = [(face_at(100 + 8 * k, 100, 60), face_at(500 - 8 * k, 125, 66)) for k in range(50)]
+    out = tracked(video(frames))
+    assert ids(out) == [(1, 2)] * 50
+    assert out[-1].faces[0].box_xyxy_px[0] > out[-1].faces[1].box_xyxy_px[0] + 300
+
+
+@pytest.mark.parametrize("gap_frames", [1, 5, 12])
+def test_a_face_missed_for_up_to_half_a_second_is_bridged_within_2_px(gap_frames: int) -> None:
+    frames = [() if 20 <= k < 20 + gap_frames else (walker(k),) for k in range(50)]
+    out = tracked(video(frames))
+    assert ids(out) == [(1,)] * 50
+    for k in range(20, 20 + gap_frames):
+        face = out[k].faces[0]
+        assert np.abs(face.landmarks_px - walker(k).landmarks_px).max() < 2
+        assert face.detected_landmarks_px is None
+        assert face.seconds_since_seen == pytest.approx(0.04 * (k - 19))
+        assert face.score == 0.99
+    assert out[20 + gap_frames].faces[0].seconds_since_seen == 0
+
+
+def test_a_face_that_leaves_is_gone_in_the_next_frame_and_comes_back_as_another() -> None:
+    frames = [(walker(k),) if k < 20 or k >= 40 else () for k in range(60)]
+    out = tracked(video(frames))
+    assert frames_of(out, 1) == list(range(20))
+    assert frames_of(out, 2) == list(range(40, 60))
+    assert {track_id for seen in ids(out) for track_id in seen} == {1, 2}
+
+
+def test_a_face_that_is_missed_when_the_video_ends_stops_where_it_was_last_seen() -> None:
+    assert frames_of(tracked(video([(walker(k),) if k < 20 else () for k in range(25)])), 1) == list(range(20))
+
+
+def test_live_a_missed_face_is_predicted_for_at_most_half_a_second() -> None:
+    out = tracked(video([(walker(k),) if k < 20 else () for k in range(60)]), lag_s=0.0)
+    shown = frames_of(out, 1)
+    assert shown == list(range(len(shown)))
+    assert 20 + 12 <= len(shown) <= 20 + 13
+    assert max(face.seconds_since_seen for frame in out for face in frame.faces) <= 0.5 + 1e-9
+
+
+def test_a_lone_false_alarm_is_dropped_and_uses_up_no_id() -> None:
+    frames = [((walker(k),) if k >= 10 else ()) for k in range(40)]
+    frames[5] = (face_at(400, 300, 50, score=0.8),)
+    frames[20] = (*frames[20], face_at(400, 300, 50, score=0.9))
+    out = tracked(video(frames))
+    assert ids(out) == [()] * 10 + [(1,)] * 30
+
+
+def test_a_sure_face_is_shown_even_for_one_frame() -> None:
+    frames: list[Faces] = [()] * 20
+    frames[7] = (face_at(400, 300, 50, score=0.97),)
+    assert frames_of(tracked(video(frames)), 1) == [7]
+
+
+def test_a_face_first_seen_in_the_last_frame_is_shown() -> None:
+    assert frames_of(tracked(video([()] * 20 + [(walker(0, score=0.7),)])), 1) == [20]
+
+
+def test_a_doubtful_detection_continues_a_track_but_begins_none() -> None:
+    scores = [0.3] * 10 + [0.9] + [0.3] * 10
+    out = tracked(video([(walker(k, score=score),) for k, score in enumerate(scores)]))
+    assert ids(out) == [()] * 10 + [(1,)] * 11
+    assert [round(frame.faces[0].score, 1) for frame in out[10:]] == scores[10:]
+
+
+def test_frames_wait_for_half_a_second_of_the_videos_own_clock(rng: np.random.Generator) -> None:
+    steps_ms = [int(step) for step in rng.integers(20, 120, 80)]
+    found = video([(walker(0),)] * 80, step_ms=steps_ms)
+    tracker = FaceTracker(lag_s=0.5)
+    released = 0
+    for frame in found:
+        for out in tracker.push(frame):
+            assert frame.frame.pts - out.frame.pts >= 500
+            released += 1
+        oldest_held = found[released]
+        assert frame.frame.pts - oldest_held.frame.pts < 500
+    assert released + len(list(tracker.flush())) == 80
+
+
+def test_at_1000_frames_per_second_no_more_than_32_frames_are_held() -> None:
+    tracker = FaceTracker(lag_s=0.5)
+    in_flight = 0
+    for frame in video([(walker(0),)] * 200, step_ms=1):
+        in_flight += 1 - len(list(tracker.push(frame)))
+        assert in_flight < MAX_HELD_FRAMES
+    assert MAX_HELD_FRAMES == 32
+
+
+def test_ten_minutes_of_faces_that_come_and_go_leave_nothing_behind() -> None:
+    def passers_by() -> Iterator[Found]:
+        for k in range(1500):
+            visible = (face_at(200 + 300 * (k // 25 % 2), 100, 60),) if k % 25 < 10 else ()
+            yield FrameFaces(Frame(k, 400 * k, MILLISECONDS, (BLANK,), GRAY), visible)
+
+    tracker = FaceTracker()
+    newest_id = 0
+    for k, frame in enumerate(track_faces(passers_by(), tracker)):
+        newest_id = max([newest_id, *(face.track_id for face in frame.faces)])
+        if k < 1490:
+            assert len(tracker._tracks) <= 3
+            assert sum(len(track.sightings) for track in tracker._tracks) <= 3 * MAX_HELD_FRAMES
+    assert newest_id == 60
+
+
+def test_at_a_variable_rate_a_face_in_even_motion_moves_evenly(rng: np.random.Generator) -> None:
+    """100 px/s at 10 to 100 ms a frame, with 1 px of noise: within 1 px of the truth nearly everywhere."""
+    steps_ms = [int(step) for step in rng.integers(10, 100, 120)]
+    times_s = np.concatenate([[0], np.cumsum(steps_ms)])[:120] / 1000
+    frames = [(face_at(100 + 100 * t + rng.normal(), 100 + rng.normal(), 60),) for t in times_s]
+    out = tracked(video(frames, step_ms=steps_ms))
+    assert ids(out) == [(1,)] * 120
+    centers_px = np.array([frame.faces[0].box_xyxy_px.reshape(2, 2).mean(axis=0) for frame in out])
+    error_px = centers_px - np.stack([100 + 100 * times_s, np.full(120, 100.0)], axis=1)
+    assert np.sqrt(np.mean(error_px**2)) < 0.6
+    assert np.mean(np.abs(error_px) < 1) > 0.9
+
+
+def test_repeated_timestamps_and_one_frame_a_minute_are_no_trouble() -> None:
+    assert ids(tracked(video([(walker(0),)] * 20, step_ms=0))) == [(1,)] * 20
+    assert ids(tracked(video([(walker(0),)] * 5, step_ms=60_000))) == [(1,)] * 5
+
+
+def same_but_for_ids(first: Sequence[Tracked], second: Sequence[Tracked]) -> bool:
+    for one, other in zip(first, second, strict=True):
+        for face, twin in zip(one.faces, other.faces, strict=True):
+            same = (
+                np.array_equal(face.landmarks_px, twin.landmarks_px)
+                and np.array_equal(face.box_xyxy_px, twin.box_xyxy_px)
+                and (face.score, face.seconds_since_seen) == (twin.score, twin.seconds_since_seen)
+                and (face.detected_landmarks_px is None) == (twin.detected_landmarks_px is None)
+            )
+            if not same:
+                return False
+    return True
+
+
+@pytest.mark.parametrize("lag_s", [0.0, 0.5])
+def test_frames_on_both_sides_of_a_cut_are_those_of_the_two_shots_alone(lag_s: float, rng: np.random.Generator) -> None:
+    """The same person in the same place on both sides; the second shot has a gap and a one-frame false alarm too."""
+
+    def faces(k: int) -> Faces:
+        return (face_at(100 + 3 * k + rng.normal(), 100 + rng.normal(), 60),)
+
+    first_faces, second_faces = [faces(k) for k in range(30)], [faces(30 + k) for k in range(30)]
+    second_faces[12:15] = [()] * 3
+    second_faces[20] += (face_at(400, 300, 50, score=0.8),)
+    first = video(first_faces, picture=texture(1))
+    second = video(second_faces, picture=texture(2), start_ms=30 * 40)
+    alone = [*tracked(first, lag_s), *tracked(second, lag_s)]
+    spliced = tracked([*first, *second], lag_s)
+    assert len(spliced) == 60
+    assert same_but_for_ids(spliced, alone)
+    before, after = ({track_id for seen in ids(part) for track_id in seen} for part in (spliced[:30], spliced[30:]))
+    assert not before & after
+
+
+def test_a_face_first_seen_right_before_a_cut_is_shown_in_its_one_frame() -> None:
+    first: list[Faces] = [*[()] * 11, (walker(0, score=0.7),)]
+    out = tracked([*video(first, picture=texture(1)), *video([()] * 12, picture=texture(2), start_ms=480)])
+    assert frames_of(out, 1) == [11]
+
+
+@pytest.mark.parametrize("where", [lambda k: (100 + 2 * k, 100), lambda k: (200 + 30 * np.sin(k / 5), 100 + k)])
+def test_smoothing_brings_a_noisy_face_nearer_to_its_true_path(
+    where: Callable[[int], tuple[float, float]], rng: np.random.Generator
+) -> None:
+    truth = [face_at(*where(k), 98) for k in range(100)]
+    noisy = [
+        Detection(
+            (face.box_xyxy_px + rng.normal(0, 1.4, 4)).astype(np.float32),
+            face.score,
+            (face.landmarks_px + rng.normal(0, 1.4, (5, 2))).astype(np.float32),
+        )
+        for face in truth
+    ]
+    out = tracked(video([(face,) for face in noisy]))
+
+    def rmse_px(faces: Sequence[Detection | TrackedFace]) -> float:
+        return float(
+            np.sqrt(np.mean([(a.landmarks_px - b.landmarks_px) ** 2 for a, b in zip(faces, truth, strict=True)]))
+        )
+
+    assert rmse_px([frame.faces[0] for frame in out]) < 0.6 * rmse_px(noisy)
+
+
+def test_a_negative_lag_is_refused() -> None:
+    with pytest.raises(ValueError, match="lag_s is -1; it must be 0 or more"):
+        FaceTracker(lag_s=-1)
