@@ -1,0 +1,108 @@
+"""What happened in a run: counts, seconds, models, warnings. Plain data for people, JSON and other programs."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from vidrestore.frame import RestoredFrame
+
+log = logging.getLogger("vidrestore")
+
+Item = TypeVar("Item")
+
+_running = threading.local()
+"""Per thread: seconds spent in nested stages, innermost last. A stage's own time excludes those that it waits for."""
+
+
+@dataclass(slots=True)
+class Report:
+    """Filled while a run goes on; complete when `restore_video` returns it. Each lane writes only its own fields."""
+
+    source: str
+    target: str
+    model: str = ""
+    model_sha256: str = ""
+    detector: str = ""
+    detector_sha256: str = ""
+    device: str = ""
+    dtype: str = ""
+    num_frames_expected: int | None = None
+    """What the source's header promises; None when it says nothing."""
+    num_frames: int = 0
+    """Frames written."""
+    num_frames_with_faces: int = 0
+    num_faces_found: int = 0
+    """Summed over frames."""
+    num_faces_restored: int = 0
+    num_faces_skipped: int = 0
+    """Found and deliberately left as they were; the faces file has the reasons."""
+    num_tracks: int = 0
+    """Different people, as far as the tracker could follow them."""
+    num_damaged_packets: int = 0
+    """Packets of the source that could not be decoded and were left out."""
+    seconds_total: float = 0.0
+    seconds_per_stage: dict[str, float] = field(default_factory=dict)
+    """Wall-clock seconds inside each stage. Lanes overlap, so they may sum to more than `seconds_total`."""
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+        log.warning(message)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time inside the block to a stage, less that of stages nested in it."""
+        nested: list[float] = _running.__dict__.setdefault("nested_s", [])
+        nested.append(0.0)
+        start_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed_s = time.perf_counter() - start_s
+            own_s = elapsed_s - nested.pop()
+            if nested:
+                nested[-1] += elapsed_s
+            self.seconds_per_stage[name] = self.seconds_per_stage.get(name, 0.0) + own_s
+
+    def timed(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
+        """Pass the items on, counting the time it takes to make each towards a stage."""
+        iterator = iter(items)
+        try:
+            while True:
+                with self.stage(name):
+                    try:
+                        item = next(iterator)
+                    except StopIteration:
+                        return
+                yield item
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+
+    def count(self, done: RestoredFrame) -> None:
+        """Enter a frame that has been written."""
+        faces = [face.aligned.face for face in done.faces] + [face.face for face in done.skipped]
+        self.num_frames += 1
+        self.num_frames_with_faces += bool(faces)
+        self.num_faces_found += len(faces)
+        self.num_faces_restored += len(done.faces)
+        self.num_faces_skipped += len(done.skipped)
+        # Ids count up from 1 in the order in which tracks come out.
+        self.num_tracks = max([self.num_tracks, *(face.track_id for face in faces)])
+
+    def finish(self, seconds_total: float) -> None:
+        self.seconds_total = seconds_total
+        if self.num_faces_found == 0:
+            self.warn(f"{self.source}: no faces were found; the pictures are the source's")
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; seconds rounded to milliseconds."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields["seconds_total"] = round(self.seconds_total, 3)
+        fields["seconds_per_stage"] = {name: round(s, 3) for name, s in self.seconds_per_stage.items()}
+        return fields
