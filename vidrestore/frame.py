@@ -34,6 +34,8 @@ class VideoInfo:
     color: "ColorTags"
     display_matrix: tuple[int, ...] | None = None
     """The nine numbers that rotate or mirror the picture for viewing (FFmpeg's AV_PKT_DATA_DISPLAYMATRIX), if any."""
+    field_order: int = 0
+    """AVFieldOrder: 0 unknown, 1 progressive, 2 and more interlaced."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,183 @@
+"""The encoder is settled before any work: the default always works, and a refusal names what would."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from vidrestore.errors import OptionsError, TargetError
+from vidrestore.frame import ColorTags, VideoInfo
+from vidrestore.video.encode import ENCODERS, EncodeSettings, ResolvedEncoder, resolve_encoder
+from vidrestore.video.planes import planar_layout
+
+
+def info(pix_fmt: str = "yuv420p", *, width_px: int = 64, height_px: int = 48, codec: str = "h264") -> VideoInfo:
+    layout = planar_layout(pix_fmt)
+    assert layout is not None
+    return VideoInfo(
+        width_px=width_px,
+        height_px=height_px,
+        layout=layout,
+        time_base=Fraction(1, 12800),
+        average_rate=Fraction(25),
+        num_frames_from_header=None,
+        duration_s=None,
+        codec=codec,
+        rotation_deg=0,
+        sample_aspect=Fraction(1),
+        has_audio=False,
+        color=ColorTags(0, 2, 2, 2),
+    )
+
+
+def resolve(like: VideoInfo, suffix: str = ".mp4", **settings: object) -> ResolvedEncoder:
+    return resolve_encoder(EncodeSettings(**settings), like, suffix)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "suffix", "encoder", "encoded_as"),
+    [
+        ("yuv420p", ".mp4", "libx264", "yuv420p"),
+        ("yuv420p", ".MP4", "libx264", "yuv420p"),
+        ("yuv422p", ".mov", "libx264", "yuv422p"),
+        ("yuv444p", ".mkv", "libx264", "yuv444p"),
+        ("gray", ".mp4", "libx264", "gray"),
+        ("gbrp", ".mp4", "libx264rgb", "bgr0"),
+        ("yuv440p", ".mp4", "libx264", "yuv444p"),
+        ("yuv411p", ".mp4", "libx264", "yuv422p"),
+        ("yuv420p10le", ".mp4", "libx265", "yuv420p10le"),
+        ("yuv420p9le", ".mp4", "libx265", "yuv420p10le"),
+        ("yuv422p12le", ".mp4", "libx265", "yuv422p12le"),
+        ("yuv420p10le", ".m4v", "libx264", "yuv420p10le"),
+        ("yuv420p16le", ".mkv", "ffv1", "yuv420p16le"),
+        ("gbrap", ".mkv", "ffv1", "bgra"),
+        ("yuva444p10le", ".mov", "prores_ks", "yuva444p10le"),
+        ("yuv420p", ".webm", "libvpx-vp9", "yuv420p"),
+        ("yuv420p10le", ".webm", "libsvtav1", "yuv420p10le"),
+        ("gray", ".webm", "libvpx-vp9", "yuv420p"),
+        ("yuv420p", ".avi", "mpeg4", "yuv420p"),
+        ("yuv420p", ".ts", "libx264", "yuv420p"),
+    ],
+)
+def test_the_default_fits_picture_and_container_and_loses_no_level(
+    pix_fmt: str, suffix: str, encoder: str, encoded_as: str
+) -> None:
+    resolved = resolve(info(pix_fmt), suffix)
+    assert (resolved.encoder.name, resolved.pix_fmt) == (encoder, encoded_as)
+    source = planar_layout(pix_fmt)
+    assert source is not None
+    assert resolved.layout.depth_bits >= source.depth_bits
+    assert resolved.exact == (resolved.layout.name == source.name)
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "suffix", "encoder"),
+    [
+        ("yuv420p", ".mp4", "libx264"),
+        ("yuv420p", ".mkv", "ffv1"),
+        ("yuv420p10le", ".mp4", "libx264"),
+        ("yuv420p12le", ".mp4", "libx265"),
+        ("gbrp", ".mp4", "libx264rgb"),
+        ("gbrap12le", ".mp4", "ffv1"),
+        ("yuv420p", ".webm", "libvpx-vp9"),
+        ("yuv420p", ".avi", "ffv1"),
+        ("yuv420p", ".mov", "libx264"),
+    ],
+)
+def test_lossless_takes_the_very_format(pix_fmt: str, suffix: str, encoder: str) -> None:
+    resolved = resolve(info(pix_fmt), suffix, lossless=True)
+    assert resolved.encoder.name == encoder
+    assert resolved.exact
+    assert resolved.layout.name == pix_fmt
+
+
+def test_odd_sizes_get_full_chroma_where_the_codec_crops_in_pairs() -> None:
+    odd = info(width_px=63, height_px=47)
+    assert (resolve(odd).encoder.name, resolve(odd).pix_fmt) == ("libx264", "yuv444p")
+    assert resolve(info(width_px=64, height_px=47)).pix_fmt == "yuv422p"
+    assert resolve(odd, lossless=True).encoder.name == "libvpx-vp9"  # holds odd 4:2:0, in MP4 too
+    assert resolve(odd, ".mkv", lossless=True).encoder.name == "ffv1"
+
+
+def test_the_size_that_counts_is_that_of_the_output() -> None:
+    resolved = resolve_encoder(EncodeSettings(), info(width_px=63, height_px=48), ".mp4", size_px=(126, 48))
+    assert resolved.pix_fmt == "yuv420p"
+
+
+@pytest.mark.parametrize(
+    ("codec", "encoder"),
+    [("h264", "libx264"), ("hevc", "libx265"), ("mpeg4", "mpeg4"), ("vp9", "libvpx-vp9"), ("av1", "libsvtav1")]
+    + [("mjpeg", "mjpeg"), ("mpeg2video", "mpeg2video"), ("ffv1", "ffv1")],
+)
+def test_source_means_the_sources_codec(codec: str, encoder: str) -> None:
+    assert resolve(info(codec=codec), codec="source").encoder.name == encoder
+
+
+def test_source_rgb_in_h264_stays_rgb() -> None:
+    assert resolve(info("gbrp", codec="h264"), codec="source").encoder.name == "libx264rgb"
+
+
+def test_every_encoder_can_be_asked_for_by_name_or_codec() -> None:
+    for encoder in ENCODERS:
+        for wanted in (encoder.name, encoder.codec):
+            try:
+                assert resolve(info("yuv422p10le"), ".mkv", codec=wanted).encoder.codec == encoder.codec
+            except TargetError as exc:
+                assert "cannot hold" in str(exc)  # noqa: PT017
+
+
+def test_crf_and_preset_reach_the_encoder() -> None:
+    resolved = resolve(info(), crf=23, preset="slow")
+    assert (resolved.options["crf"], resolved.options["preset"]) == ("23", "slow")
+    assert resolve(info()).options["crf"] == "15"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"crf": 60}, "crf is 60; libx264 takes 0 to 51"),
+        ({"preset": "warp"}, "preset is 'warp'; libx264 has ultrafast, superfast"),
+        ({"codec": "ffv1", "crf": 3}, "ffv1 has no such setting: leave --crf out"),
+        ({"codec": "mpeg4", "preset": "slow"}, "mpeg4 has none: leave --preset out"),
+        ({"codec": "theora"}, "codec is 'theora'; it must be auto, source, or one of av1, dnxhd, ffv1, h264"),
+    ],
+)
+def test_a_setting_that_the_encoder_lacks_is_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionsError, match=message):
+        resolve(info(), **settings)
+
+
+@pytest.mark.parametrize(
+    ("like", "suffix", "settings", "message"),
+    [
+        (info(), ".xyz", {}, r"\.xyz is no container for a restored video; end the output in \.mp4 or \.mkv"),
+        (info(), "", {}, "no suffix is no container"),
+        (info(), ".gif", {}, r"\.gif is no container"),
+        (info(), ".m3u8", {}, r"\.m3u8 is no container"),
+        (info(), ".webm", {"codec": "h264"}, r"\.webm cannot hold h264; end the output in \.mp4 or \.mkv or \.mov"),
+        (info("yuv420p12le"), ".mp4", {"codec": "h264"}, r"cannot hold 64x48 yuv420p12le; use --codec ffv1 .* \.mkv"),
+        (info("yuv420p10le"), ".mp4", {"codec": "vp9"}, "cannot hold 64x48 yuv420p10le; use --codec ffv1"),
+        (info("gbrap"), ".mov", {}, "cannot hold 64x48 gbrap; use --codec ffv1"),
+        (info(), ".mov", {"codec": "prores", "lossless": True}, "cannot hold 64x48 yuv420p without loss; use --codec"),
+        (info(codec="wmv3"), ".mp4", {"codec": "source"}, "codec wmv3 has no encoder here; use --codec auto"),
+    ],
+)
+def test_what_cannot_fit_is_refused_with_the_way_out(
+    like: VideoInfo, suffix: str, settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(TargetError, match=message):
+        resolve(like, suffix, **settings)
+
+
+def test_interlaced_coding_is_used_where_each_field_has_whole_chroma_rows() -> None:
+    top_first = replace(info(), field_order=2)
+    assert resolve(top_first).options["x264-params"] == "tff=1"
+    assert resolve(replace(top_first, field_order=3)).options["x264-params"] == "bff=1"
+    assert "flags" not in resolve(replace(top_first, height_px=486)).options  # x264 refuses it
+    assert "flags" not in resolve(info()).options
+
+
+def test_pixels_that_are_not_square_prefer_an_encoder_that_can_say_so() -> None:
+    wide = replace(info(), sample_aspect=Fraction(16, 11))
+    assert resolve(wide, ".mkv", lossless=True).encoder.name == "libx264"
+    assert resolve(wide, ".mp4").encoder.name == "libx264"

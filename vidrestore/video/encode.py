@@ -1,0 +1,314 @@
+"""Which encoder, pixel format and options a target gets. Everything is decided, or refused, before any work."""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import av
+
+from vidrestore.errors import OptionsError, TargetError
+from vidrestore.frame import VideoInfo
+from vidrestore.layout import PixelLayout
+from vidrestore.video.planes import packing_of, planar_layout
+
+X264_CRF = 15
+"""Visually transparent. 17 to 18 is commonly taken for it (trac.ffmpeg.org/wiki/Encode/H.264); restored faces add fine
+texture that a second look dwells on, so we stay three below. Measured on six web clips: luma PSNR of 45 to 53 dB, at
+0.4 to 2.5 times the size of the source."""
+X265_CRF = 15
+"""Measured on three clips: 14 and 16 lie on either side of x264's 15 in PSNR."""
+VP9_CRF = 12
+AV1_CRF = 12
+"""Of 63. Measured on three clips: within 1.3 dB of x264's 15."""
+X264_PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow", "placebo"),
+)
+SVT_PRESETS = tuple(str(level) for level in range(14))
+FINEST_QUANTISER = {"flags": "+qscale", "global_quality": str(2 * 118)}
+"""Codecs without a rate factor: quantiser 2, the finest that FFmpeg advises (times FF_QP2LAMBDA)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeSettings:
+    """What the user asks of the encoder."""
+
+    codec: str = "auto"
+    """auto, source, a codec such as "hevc", or one of `ENCODERS` by name."""
+    crf: int | None = None
+    """Lower is better; None takes the encoder's visually transparent default."""
+    preset: str | None = None
+    lossless: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """What one FFmpeg encoder can do for us."""
+
+    name: str
+    codec: str
+    crf: int | None = None
+    """Default rate factor; None where the encoder has no such thing."""
+    max_crf: int = 51
+    presets: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    lossless: Mapping[str, str] | None = None
+    """Options that make it exact; None where nothing does."""
+    even_chroma: bool = False
+    """Subsampled pictures need even sizes: the codec can crop in whole chroma samples only."""
+    keeps_alpha: bool = False
+    keeps_sample_aspect: bool = False
+    """Writes the shape of pixels into its own stream. Matroska has only that, as PyAV cannot set the container's."""
+    fixed_rate: bool = False
+    """Counts time in frames of one nominal rate; the writer puts the real time stamps back."""
+
+
+QUIET_X265 = "log-level=error"
+INTERLACED = frozenset({2, 3, 4, 5})
+TOP_FIELD_FIRST = frozenset({2, 5})
+"""AVFieldOrder: TT, BB, TB, BT; the second letter of the last two is what is shown first."""
+INTERLACING_CODECS = frozenset({"h264", "mpeg2video"})
+"""Coded field by field, so that players deinterlace as before. For the others only the container says so."""
+FFV1_OPTIONS = {"level": "3", "slicecrc": "1", "g": "1"}
+"""Version 3, each slice with a checksum, every frame a keyframe: what archives use. The number of slices is left to
+FFmpeg, because a given number fails on odd sizes."""
+
+ENCODERS: tuple[Encoder, ...] = (
+    Encoder(
+        "libx264", "h264", X264_CRF, 51, X264_PRESETS, lossless={"qp": "0"}, keeps_sample_aspect=True, even_chroma=True
+    ),
+    Encoder("libx264rgb", "h264", X264_CRF, 51, X264_PRESETS, lossless={"qp": "0"}, keeps_sample_aspect=True),
+    Encoder(
+        "libx265",
+        "hevc",
+        X265_CRF,
+        51,
+        X264_PRESETS,
+        {"x265-params": QUIET_X265},
+        lossless={"x265-params": f"{QUIET_X265}:lossless=1"},
+        even_chroma=True,
+        keeps_sample_aspect=True,
+    ),
+    Encoder("ffv1", "ffv1", options=FFV1_OPTIONS, lossless=FFV1_OPTIONS, keeps_alpha=True),
+    Encoder(
+        "libvpx-vp9", "vp9", VP9_CRF, 63, options={"b": "0", "row-mt": "1", "cpu-used": "2"}, lossless={"lossless": "1"}
+    ),
+    Encoder("libsvtav1", "av1", AV1_CRF, 63, SVT_PRESETS),
+    Encoder("prores_ks", "prores", keeps_alpha=True),
+    Encoder("dnxhd", "dnxhd"),
+    Encoder("mjpeg", "mjpeg", options={**FINEST_QUANTISER, "strict": "-1"}),
+    Encoder("mpeg4", "mpeg4", options=FINEST_QUANTISER, keeps_sample_aspect=True, fixed_rate=True),
+    Encoder(
+        "mpeg2video",
+        "mpeg2video",
+        options=FINEST_QUANTISER,
+        even_chroma=True,
+        keeps_sample_aspect=True,
+        fixed_rate=True,
+    ),
+)
+"""Every encoder we use; of several for one codec, the first that fits is taken."""
+AUTO_8_BIT: tuple[str, ...] = ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1", "ffv1", "mpeg2video")
+AUTO_DEEPER: tuple[str, ...] = ("libx265", "libx264", "libsvtav1", "ffv1", "prores_ks")
+AUTO_AVI: tuple[str, ...] = ("mpeg4", "ffv1", "mjpeg")
+"""AVI stores no presentation times: H.264 from it is shown a frame late by FFmpeg's own reader."""
+AUTO_LOSSLESS_MP4: tuple[str, ...] = ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "ffv1")
+AUTO_LOSSLESS: tuple[str, ...] = ("ffv1", "libx264", "libx264rgb", "libx265", "libvpx-vp9")
+"""Order of trial when the user leaves the choice to us: the first that holds the picture in that container."""
+PLAYER_SUFFIXES = frozenset({".mp4", ".m4v", ".mov"})
+"""Where players expect H.264 even when it is lossless."""
+MATROSKA_CONTAINERS = frozenset({"matroska", "webm"})
+QUICKTIME_CONTAINERS = frozenset({"mp4", "mov", "ipod", "3gp", "3g2"})
+"""FFmpeg's names of the containers that its two large muxers write."""
+CONTAINERS: Mapping[str, frozenset[str] | None] = {
+    **dict.fromkeys(("mp4", "ipod", "3gp", "3g2", "matroska", "webm", "avi", "nut", "flv", "asf")),
+    "mov": frozenset({"h264", "hevc", "prores", "dnxhd", "mjpeg", "mpeg4", "mpeg2video"}),
+    "mpegts": frozenset({"h264", "hevc", "mpeg2video", "mpeg4"}),
+    "mpeg": frozenset({"h264", "mpeg2video"}),
+}
+"""Where we write to: FFmpeg's name and the codecs it can hold. None: ask the muxer; the others accept any codec at
+first and fail in the header, or write what no reader finds again."""
+SUGGESTED_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm")
+WAY_OUT = "use --codec ffv1 with an output ending in .mkv"
+"""It holds every picture that we can read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedEncoder:
+    """An encoder that fits target and picture."""
+
+    encoder: Encoder
+    pix_fmt: str
+    """As the encoder takes it; may be a packing of `layout`, such as bgr0."""
+    layout: PixelLayout
+    """Of the samples that are encoded."""
+    options: Mapping[str, str]
+    exact: bool
+    """False where the picture is spread into a larger format first (no level is lost)."""
+
+
+def resolve_encoder(
+    settings: EncodeSettings, like: VideoInfo, suffix: str, *, size_px: tuple[int, int] | None = None
+) -> ResolvedEncoder:
+    """Choose for a picture like `like` in a container named by its suffix.
+
+    A format that holds every level of the source is required; where the encoder lacks the source's own, the nearest
+    larger one is taken (finer chroma, more bits, colour for gray), except with `lossless`, which wants the same one.
+    Raises OptionsError for a crf or preset that the encoder does not have, TargetError when nothing fits, naming
+    what would.
+    """
+    known = container_format(suffix)
+    size_px = size_px or (like.width_px, like.height_px)
+    candidates = _candidates(settings, like, suffix)
+    for encoder in candidates:
+        if holds_encoder(suffix, encoder.name) and (encoder.lossless is not None or not settings.lossless):
+            fitted = _fitted_format(encoder, like.layout, size_px, exactly=settings.lossless)
+            if fitted:
+                pix_fmt, layout = fitted
+                options = _options(settings, encoder, layout, known)
+                fields_fit = size_px[1] % (2 << layout.log2_chroma_h) == 0  # whole chroma rows in each field
+                if like.field_order in INTERLACED and encoder.codec in INTERLACING_CODECS and fields_fit:
+                    options.update(_interlacing(encoder, options, like.field_order))
+                return ResolvedEncoder(encoder, pix_fmt, layout, options, layout.name == like.layout.name)
+    raise TargetError(_refusal(settings, like, suffix, candidates, size_px))
+
+
+def container_format(suffix: str) -> str:
+    """FFmpeg's name of the container that a suffix stands for. Raises TargetError for one that we do not write."""
+    name = None
+    with (
+        contextlib.suppress(ValueError, av.FFmpegError),
+        av.open(f"target{suffix}", "w") as container,  # nothing is created before the header is written
+    ):
+        name = container.format.name
+    if name is None or name not in CONTAINERS:
+        choices = " or ".join(SUGGESTED_SUFFIXES)
+        raise TargetError(f"{suffix or 'no suffix'} is no container for a restored video; end the output in {choices}")
+    return name
+
+
+def holds_encoder(suffix: str, encoder_name: str) -> bool:
+    """Whether the container can hold what an encoder makes."""
+    with av.open(f"target{suffix}", "w") as container:
+        known = CONTAINERS.get(container.format.name)
+        if known is not None:
+            return av.Codec(encoder_name, "w").canonical_name in known
+        try:
+            container.add_stream(encoder_name)
+        except (ValueError, av.FFmpegError):
+            return False
+    return True
+
+
+def loses_sample_aspect(like: VideoInfo, suffix: str) -> bool:
+    """Whether pixels are not square and only the encoder's own stream can say so."""
+    return like.sample_aspect != 1 and container_format(suffix) in MATROSKA_CONTAINERS
+
+
+def _candidates(settings: EncodeSettings, like: VideoInfo, suffix: str) -> list[Encoder]:
+    by_name = {encoder.name: encoder for encoder in ENCODERS}
+    if settings.codec == "auto":
+        order = AUTO_8_BIT if like.layout.depth_bits == 8 else AUTO_DEEPER
+        if container_format(suffix) == "avi":
+            order = AUTO_AVI
+        if settings.lossless:
+            order = AUTO_LOSSLESS_MP4 if suffix.lower() in PLAYER_SUFFIXES else AUTO_LOSSLESS
+        candidates = [by_name[name] for name in order]
+        if loses_sample_aspect(like, suffix):
+            candidates.sort(key=lambda encoder: not encoder.keeps_sample_aspect)
+        return candidates
+    wanted = like.codec if settings.codec == "source" else settings.codec
+    found = [encoder for encoder in ENCODERS if wanted in (encoder.name, encoder.codec)]
+    if not found and settings.codec == "source":
+        raise TargetError(f"the source's codec {like.codec} has no encoder here; use --codec auto or --codec ffv1")
+    if not found:
+        names = sorted({encoder.codec for encoder in ENCODERS} | set(by_name))
+        raise OptionsError(f"codec is {wanted!r}; it must be auto, source, or one of {', '.join(names)}")
+    return found
+
+
+def _fitted_format(
+    encoder: Encoder, layout: PixelLayout, size_px: tuple[int, int], *, exactly: bool
+) -> tuple[str, PixelLayout] | None:
+    """(pixel format, its layout) nearest to the source's among those that lose nothing."""
+    fitting: list[tuple[tuple[int, ...], str, PixelLayout]] = []
+    for video_format in av.Codec(encoder.name, "w").video_formats or []:
+        packing = packing_of(video_format.name)
+        planar = planar_layout(packing.planar if packing else video_format.name)
+        if planar is None or video_format.name.startswith("yuvj") or planar.has_alpha != layout.has_alpha:
+            continue
+        if planar.has_alpha and not encoder.keeps_alpha:
+            continue
+        odd_w = size_px[0] % (1 << planar.log2_chroma_w)
+        odd_h = size_px[1] % (1 << planar.log2_chroma_h)
+        if encoder.even_chroma and (odd_w or odd_h):
+            continue
+        larger = (
+            planar.depth_bits - layout.depth_bits,
+            layout.log2_chroma_w - planar.log2_chroma_w if layout.family != "gray" else 0,
+            layout.log2_chroma_h - planar.log2_chroma_h if layout.family != "gray" else 0,
+        )
+        gray_in_color = layout.family == "gray" and planar.family == "yuv"
+        if min(larger) < 0 or not (planar.family == layout.family or gray_in_color):
+            continue
+        cost = (*larger, gray_in_color, packing is not None)
+        if exactly and planar.name != layout.name:
+            continue
+        same_meaning = replace(planar, full_range=layout.full_range, matrix=layout.matrix, siting=layout.siting)
+        fitting.append((cost, video_format.name, same_meaning))
+    if not fitting:
+        return None
+    _, pix_fmt, fitted = min(fitting, key=lambda choice: choice[0])
+    return pix_fmt, fitted
+
+
+def _interlacing(encoder: Encoder, options: Mapping[str, str], field_order: int) -> dict[str, str]:
+    """The options that code field by field."""
+    flags = {"flags": options.get("flags", "") + "+ildct+ilme"}
+    if encoder.codec != "h264":
+        return flags
+    return {**flags, "x264-params": "tff=1" if field_order in TOP_FIELD_FIRST else "bff=1"}
+
+
+def _options(settings: EncodeSettings, encoder: Encoder, layout: PixelLayout, container: str) -> dict[str, str]:
+    options = dict(encoder.options)
+    if settings.preset is not None:
+        if settings.preset not in encoder.presets:
+            allowed = ", ".join(encoder.presets) or "none: leave --preset out"
+            raise OptionsError(f"preset is {settings.preset!r}; {encoder.name} has {allowed}")
+        options["preset"] = settings.preset
+    if settings.lossless:
+        assert encoder.lossless is not None, "only lossless encoders come this far"
+        options.update(encoder.lossless)
+    elif encoder.crf is not None:
+        crf = encoder.crf if settings.crf is None else settings.crf
+        if not 0 <= crf <= encoder.max_crf:
+            raise OptionsError(f"crf is {crf}; {encoder.name} takes 0 to {encoder.max_crf}")
+        options["crf"] = str(crf)
+    elif settings.crf is not None:
+        raise OptionsError(f"crf is {settings.crf}; {encoder.name} has no such setting: leave --crf out")
+    if encoder.name == "prores_ks":
+        options["profile"] = "4444" if layout.log2_chroma_w == 0 else "hq"
+    if encoder.name == "dnxhd":
+        options["profile"] = {(8, 1): "dnxhr_hq", (10, 1): "dnxhr_hqx"}.get(
+            (layout.depth_bits, layout.log2_chroma_w), "dnxhr_444"
+        )
+    if layout.siting == "center" and layout.log2_chroma_h:
+        options["chroma_sample_location"] = "center"  # of a JPEG, say; untagged 4:2:0 is taken for left
+    if container == "avi":
+        options["bf"] = "0"  # AVI has no presentation times, so frames cannot be reordered
+    return options
+
+
+def _refusal(
+    settings: EncodeSettings, like: VideoInfo, suffix: str, candidates: list[Encoder], size_px: tuple[int, int]
+) -> str:
+    """One line on what does not fit and what would."""
+    layout = like.layout
+    picture = f"{size_px[0]}x{size_px[1]} {layout.name}"
+    names = " or ".join(sorted({encoder.codec for encoder in candidates}))
+    exactly = " without loss" if settings.lossless else ""
+    if any(holds_encoder(suffix, encoder.name) for encoder in candidates) or settings.codec == "auto":
+        return f"{names} in {suffix} cannot hold {picture}{exactly}; {WAY_OUT}"
+    fitting = [other for other in SUGGESTED_SUFFIXES if any(holds_encoder(other, each.name) for each in candidates)]
+    return f"{suffix} cannot hold {names}; end the output in {' or '.join(fitting) or '.mkv'}, or use --codec auto"

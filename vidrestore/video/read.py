@@ -1,0 +1,326 @@
+"""A source video as Frames. All decisions about time stamps and damage are made here."""
+
+import contextlib
+import itertools
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import av
+from av.packet import Packet
+
+from vidrestore.errors import OptionsError, SourceError
+from vidrestore.frame import ColorTags, Frame, VideoInfo
+from vidrestore.layout import ChromaSiting
+from vidrestore.video.planes import FULL_RANGE, layout_of, planes_of
+from vidrestore.video.source import (
+    FALLBACK_RATE_HZ,
+    MAX_DAMAGED_IN_A_ROW,
+    MAX_STEP_BACK_S,
+    ONE_CLOCK_FIRST,
+    SEEK_MARGIN_S,
+    UNFINISHED,
+    display_matrix_of,
+    first_video_stream,
+    open_source,
+    presentation_times,
+    rotation_deg_of,
+)
+
+__all__ = ["VideoReader", "layout_of", "planes_of"]
+
+log = logging.getLogger("vidrestore")
+
+BREAKS_OFF_S = 0.5
+"""A picture that ends this much before its promised end counts as broken off; less is rounding in the header."""
+PYAV_INSTEAD = "use --decoder pyav"
+RGB_MATRIX = 0
+"""AVColorSpace's number for no matrix at all."""
+CENTERED_CHROMA_CODECS = frozenset({"mjpeg", "mjpegb", "mpeg1video", "jpeg2000"})
+"""JPEG and MPEG-1 put 4:2:0 chroma between luma samples (JFIF 1.02; ISO/IEC 11172-2); later codecs default to left."""
+
+
+class VideoReader:
+    """Decodes one video stream: `with VideoReader(path) as reader: for frame in reader.frames(): ...`.
+
+    The stream is the first that is no attached picture. Frames keep the source's own samples (`planes_of`).
+
+    Time stamps. A frame's pts is the container's, except that output needs strictly rising ones:
+    - missing: the previous frame's plus one frame at the average rate; counted in `num_missing_pts`.
+    - not after the previous one (by up to `MAX_STEP_BACK_S`): moved to one tick after it; counted in
+      `num_repeated_pts`. No frame is dropped, and the container's clock rules again as soon as it is ahead.
+    - further back: SourceError, because audio would lose its sync silently.
+
+    Damage. A packet that the decoder refuses is skipped and counted in `num_damaged_packets`, and so is a container
+    that breaks off. Frames that the decoder has patched up are kept and counted in `num_damaged_frames`. What a cut
+    off file lacks is in `missing_at_end_s`. `warnings` has all of it in words.
+
+    `start_s` and `end_s` (half-open) count seconds from the beginning as a player shows it (the container's start
+    time). Kept frames keep the source's pts; `VideoWriter` moves the clock of a cut output to its first frame.
+
+    `decoder="decord"` passes the picture through decord's 8-bit RGB: colours of YUV sources are then no longer the
+    source's own samples. It needs decord and a clip where it finds as many frames as the container holds.
+
+    Raises SourceError for a file that holds no video we can decode, OptionsError when nothing lies in the span.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        decoder: Literal["auto", "pyav", "decord"] = "auto",
+    ) -> None:
+        self.path = path
+        self.num_damaged_packets = 0
+        self.num_damaged_frames = 0
+        self.num_missing_pts = 0
+        self.num_repeated_pts = 0
+        self.missing_at_end_s = 0.0
+        """Known after the last frame: from its end to where the container says that the picture ends."""
+        self._container = open_source(path)
+        try:
+            self._stream = first_video_stream(self._container, path)
+            self._stream.thread_type = "AUTO"
+            time_base = self._stream.time_base
+            assert time_base is not None, "every demuxed stream has a time base"
+            self._time_base = time_base
+            self._origin_s = Fraction(self._container.start_time or 0, av.time_base)
+            self._start_s, self._end_s = start_s, end_s
+            self._seek_before_start()
+            if decoder == "decord":
+                self._timed_frames = self._in_span(self._decord_frames())
+            else:
+                self._timed_frames = self._in_span(self._with_pts(self._decoded()))
+            self._first = next(self._timed_frames, None)
+            if self._first is None:
+                raise self._nothing_decoded()
+            self.info = self._describe(self._first[1])
+            if decoder == "decord":
+                self.info = self._as_seen_by_decord()
+        except BaseException:
+            self._container.close()
+            raise
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames in order of time, once. Raises SourceError when the picture changes size or format on the way."""
+        assert self._first is not None, "frames() can be read only once"
+        first, self._first = self._first, None
+        pts = duration = 0
+        for index, (pts, picture) in enumerate(itertools.chain([first], self._timed_frames)):
+            planes, duration = planes_of(picture), picture.duration
+            height_px, width_px = planes[0].shape
+            layout = layout_of(picture)
+            wanted = (self.info.width_px, self.info.height_px, self.info.layout.name, self.info.layout.full_range)
+            if (width_px, height_px, layout.name, layout.full_range) != wanted:
+                at_s = float(pts * self._time_base - self._origin_s)
+                raise SourceError(
+                    f"{self.path}: the picture changes from {self.info.width_px}x{self.info.height_px} "
+                    f"{self.info.layout.name} to {width_px}x{height_px} {layout.name} at {at_s:.3f} s; "
+                    f"restore the parts separately, with --end {at_s:.3f} and --start {at_s:.3f}"
+                )
+            yield Frame(index=index, pts=pts, time_base=self._time_base, planes=planes, layout=self.info.layout)
+        if self._end_s is None and self._promised_end_s is not None and duration:
+            self.missing_at_end_s = max(0.0, self._promised_end_s - float((pts + duration) * self._time_base))
+
+    @property
+    def num_frames_expected(self) -> int | None:
+        """About how many frames `frames()` will give, from header, duration and span, for a progress bar."""
+        info = self.info
+        num_frames = info.num_frames_from_header
+        if num_frames is None and info.duration_s and info.average_rate:
+            num_frames = round(info.duration_s * info.average_rate)
+        if num_frames is None or not info.duration_s or not (self._start_s or self._end_s):
+            return num_frames
+        span_s = min(self._end_s or math.inf, info.duration_s) - (self._start_s or 0)
+        return max(1, round(num_frames * span_s / info.duration_s))
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for each kind of trouble met so far, for the report."""
+        found = [
+            (self.num_damaged_packets, "damaged packets were left out"),
+            (self.num_damaged_frames, "frames were damaged and patched up by the decoder"),
+            (self.num_missing_pts, "frames had no time stamp and got the average spacing"),
+            (self.num_repeated_pts, "frames repeated a time stamp and were moved by a tick"),
+        ]
+        lines = [f"{self.path}: {count} {what}" for count, what in found if count]
+        if self.missing_at_end_s > BREAKS_OFF_S:
+            lines.append(f"{self.path}: breaks off {self.missing_at_end_s:.1f} s before its promised end")
+        return lines
+
+    @property
+    def _promised_end_s(self) -> float | None:
+        """When the last frame should be over, by the container's header; None where it does not say."""
+        stream = self._stream
+        if stream.duration:
+            return float(((stream.start_time or 0) + stream.duration) * self._time_base)
+        # Matroska's header has the longest track's duration, and as a tag that of each one.
+        hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
+        minutes, _, seconds = rest.partition(":")
+        try:
+            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        except ValueError:
+            return None
+
+    def close(self) -> None:
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _describe(self, picture: av.VideoFrame) -> VideoInfo:
+        stream, context = self._stream, self._stream.codec_context
+        siting: ChromaSiting = "center" if context.name in CENTERED_CHROMA_CODECS else "left"
+        layout = layout_of(picture, siting=siting)
+        duration_s = None
+        if stream.duration:
+            duration_s = float(stream.duration * self._time_base)
+        elif self._container.duration:
+            duration_s = self._container.duration / av.time_base
+        return VideoInfo(
+            width_px=picture.width,
+            height_px=picture.height,
+            layout=layout,
+            time_base=self._time_base,
+            average_rate=stream.average_rate or None,
+            num_frames_from_header=stream.frames or None,
+            duration_s=duration_s,
+            codec=context.codec.canonical_name,
+            rotation_deg=rotation_deg_of(picture),
+            # The container's word first; FFV1 in Matroska has it in the bitstream only.
+            sample_aspect=stream.sample_aspect_ratio or context.sample_aspect_ratio or Fraction(1),
+            has_audio=bool(self._container.streams.audio),
+            color=ColorTags(
+                range=int(picture.color_range),
+                matrix=int(picture.colorspace),
+                primaries=int(picture.color_primaries),
+                transfer=int(picture.color_trc),
+            ),
+            display_matrix=display_matrix_of(picture),
+            field_order=context.field_order,
+        )
+
+    def _seek_before_start(self) -> None:
+        if not self._start_s:
+            return
+        target_s = self._origin_s + Fraction(self._start_s) - Fraction(SEEK_MARGIN_S)
+        if target_s <= self._origin_s:
+            return
+        with contextlib.suppress(av.FFmpegError):  # a container that cannot seek is read from its beginning
+            self._container.seek(math.floor(target_s / self._time_base), stream=self._stream)
+
+    def _packets(self) -> Iterator["Packet[av.VideoStream]"]:
+        """Packets of the stream and the closing empty one. A container that breaks off counts as a damaged packet."""
+        for _ in range(MAX_DAMAGED_IN_A_ROW):
+            try:
+                yield from self._container.demux(self._stream)
+                return
+            except av.FFmpegError as exc:
+                # The generator is finished after it raises; a new one goes on behind the damage.
+                self.num_damaged_packets += 1
+                log.debug("%s: %s", self.path, exc)
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        in_a_row = 0
+        last_pts: int | None = None
+        for packet in self._packets():
+            try:
+                # Called on the packet, not as a decode generator: that would be finished after its first error.
+                pictures = packet.decode()
+            except EOFError:
+                pictures = []  # already drained
+            except av.FFmpegError as exc:
+                pictures = []
+                in_a_row += 1
+                self.num_damaged_packets += 1
+                log.debug("%s: %s", self.path, exc)
+            else:
+                in_a_row = 0 if pictures else in_a_row
+            for picture in pictures:
+                assert isinstance(picture, av.VideoFrame)
+                self.num_damaged_frames += picture.is_corrupt
+                last_pts = picture.pts if picture.pts is not None else last_pts
+                yield picture
+            if in_a_row > MAX_DAMAGED_IN_A_ROW:
+                if last_pts is None:
+                    raise self._nothing_decoded()
+                good_s = float(last_pts * self._time_base - self._origin_s)
+                raise SourceError(
+                    f"{self.path}: {in_a_row} damaged packets in a row after {good_s:.3f} s; "
+                    f"keep what comes before with --end {good_s:.3f}"
+                )
+
+    def _with_pts(self, pictures: Iterator[av.VideoFrame]) -> Iterator[tuple[int, av.VideoFrame]]:
+        rate = self._stream.average_rate or FALLBACK_RATE_HZ
+        frame_ticks = max(1, round(1 / (rate * self._time_base)))
+        previous: int | None = None
+        for picture in pictures:
+            pts = picture.pts
+            if pts is None:
+                self.num_missing_pts += 1
+                pts = (self._stream.start_time or 0) if previous is None else previous + frame_ticks
+            if previous is not None and pts <= previous:
+                if (previous - pts) * self._time_base > MAX_STEP_BACK_S:
+                    at_s = float(previous * self._time_base - self._origin_s)
+                    raise SourceError(
+                        f"{self.path}: time steps back by {float((previous - pts) * self._time_base):.1f} s after "
+                        f"{at_s:.3f} s; {ONE_CLOCK_FIRST}"
+                    )
+                self.num_repeated_pts += 1
+                pts = previous + 1
+            previous = pts
+            yield pts, picture
+
+    def _in_span(self, timed: Iterator[tuple[int, av.VideoFrame]]) -> Iterator[tuple[int, av.VideoFrame]]:
+        start_s = self._origin_s + Fraction(self._start_s) if self._start_s else None
+        end_s = self._origin_s + Fraction(self._end_s) if self._end_s is not None else None
+        for pts, picture in timed:
+            # Half a tick of slack: a time read off this very clock and typed in again must find its frame.
+            time_s = (Fraction(pts) + Fraction(1, 2)) * self._time_base
+            if end_s is not None and time_s >= end_s:
+                return
+            if start_s is None or time_s >= start_s:
+                yield pts, picture
+
+    def _nothing_decoded(self) -> SourceError | OptionsError:
+        if self._start_s or self._end_s is not None:
+            start_s, end = self._start_s or 0, "the end" if self._end_s is None else f"{self._end_s:g} s"
+            duration_s = (self._container.duration or 0) / av.time_base
+            return OptionsError(
+                f"{self.path}: no frame lies from --start {start_s:g} s to {end}; the video lasts {duration_s:.3f} s"
+            )
+        if self.num_damaged_packets:
+            return SourceError(f"{self.path}: every video packet is damaged; get another copy of the file")
+        return SourceError(f"{self.path}: the video stream holds no frames; {UNFINISHED}")
+
+    def _as_seen_by_decord(self) -> VideoInfo:
+        """The stream's own facts, with decord's pictures: full-range RGB."""
+        with VideoReader(self.path) as own:
+            color = replace(own.info.color, range=FULL_RANGE, matrix=RGB_MATRIX)
+            return replace(own.info, layout=self.info.layout, color=color)
+
+    def _decord_frames(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        from vidrestore.video.sample import matching_decord_reader  # late: it imports this module
+
+        pts = presentation_times(self._packets())
+        reader = matching_decord_reader(self.path, self._container, self._stream, num_frames=len(pts))
+        if reader is None or len(set(pts)) != len(pts):
+            raise SourceError(f"{self.path}: decord is not installed or does not see the same frames; {PYAV_INSTEAD}")
+        for index, frame_pts in enumerate(pts):
+            try:
+                rgb = reader[index].asnumpy()
+            except Exception as exc:  # decord raises its own errors
+                raise SourceError(f"{self.path}: decord cannot decode frame {index}; {PYAV_INSTEAD}") from exc
+            yield frame_pts, av.VideoFrame.from_ndarray(rgb, format="rgb24")

@@ -1,0 +1,155 @@
+"""A few frames from anywhere in a clip, as RGB: for previews, contact sheets and a first look at the faces."""
+
+import contextlib
+import importlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.container
+import numpy as np
+from numpy.typing import NDArray
+
+from vidrestore.errors import SourceError
+from vidrestore.video.planes import FULL_RANGE, LIMITED_RANGE, layout_of
+from vidrestore.video.source import SEEK_MARGIN_S, first_video_stream, open_source, presentation_times
+
+log = logging.getLogger("vidrestore")
+
+DECORD_QUIET = -8
+"""Below every level of decord's log, which would else go to stderr (AV_LOG_QUIET)."""
+SWS_BT709, SWS_BT601, SWS_SMPTE240M, SWS_BT2020, SWS_FCC = 1, 5, 7, 9, 4
+"""The scaler's names of colour matrices."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampledFrame:
+    """A picture for looking at, not for writing back."""
+
+    time_s: float
+    """In the container's clock, as `Frame.time_s`."""
+    rgb: NDArray[np.uint8]
+    """(H, W, 3), as stored: rotation is not applied."""
+
+
+def sample_frames(path: Path, num_frames: int) -> list[SampledFrame]:
+    """Up to `num_frames` frames, evenly spaced over the clip, in order of time.
+
+    decord reads them where it sees the same stream as `VideoReader` in its full depth (8-bit, a single video stream),
+    PyAV everywhere else. Raises SourceError when the file holds no video that can be decoded.
+    """
+    if num_frames < 1:
+        raise ValueError(f"num_frames is {num_frames}; it must be at least 1")
+    samples = _sampled_with_decord(path, num_frames) or list(_sampled_with_pyav(path, num_frames))
+    if not samples:
+        raise SourceError(f"{path}: no frame can be decoded; check that the recording was completed")
+    return samples
+
+
+def matching_decord_reader(
+    path: Path, container: av.container.InputContainer, stream: av.VideoStream, *, num_frames: int
+) -> Any | None:
+    """decord's reader of a clip where it shows what PyAV shows: the same stream, size, depth and number of frames.
+
+    None elsewhere, and where decord is not installed (it has wheels for x86-64 only) or cannot open the clip.
+    """
+    video_format = stream.codec_context.format
+    if video_format is None or any(component.bits != 8 for component in video_format.components):
+        return None  # decord reads 10 bits as 8, three levels off
+    if len(container.streams.video) != 1:
+        return None  # decord would pick another stream
+    try:
+        decord = importlib.import_module("decord")  # late: 0.2 s, and optional
+    except (ImportError, OSError):
+        return None
+    decord.logging.set_level(DECORD_QUIET)
+    try:
+        reader = decord.VideoReader(str(path.absolute()))
+        size = reader[0].shape[:2] if len(reader) else None  # decord turns rotated clips upright
+    except Exception as exc:  # decord raises its own errors, RuntimeError and OSError alike
+        log.debug("%s: decord cannot open it (%s)", path, exc)
+        return None
+    reader.seek(0)
+    same_size = size == (stream.codec_context.height, stream.codec_context.width)
+    return reader if same_size and len(reader) == num_frames else None
+
+
+def _sampled_with_decord(path: Path, num_frames: int) -> list[SampledFrame]:
+    """Empty where decord would not show what PyAV shows. Times are the packets': decord's own ignore start offsets."""
+    with open_source(path) as container:
+        stream = first_video_stream(container, path)
+        pts: list[int] = []
+        with contextlib.suppress(av.FFmpegError):
+            pts = presentation_times(container.demux(stream))
+        reader = matching_decord_reader(path, container, stream, num_frames=len(pts))
+        time_base = stream.time_base
+    if reader is None or time_base is None:
+        return []
+    indices = _evenly_spaced(len(pts), num_frames)
+    try:
+        pictures = reader.get_batch(indices).asnumpy()
+    except Exception as exc:  # as above; a damaged clip opens and fails here
+        log.debug("%s: decord cannot decode it (%s)", path, exc)
+        return []
+    return [SampledFrame(float(pts[i] * time_base), rgb) for i, rgb in zip(indices, pictures, strict=True)]
+
+
+def _sampled_with_pyav(path: Path, num_frames: int) -> Iterator[SampledFrame]:
+    """Seek before each wanted time and decode up to it."""
+    with open_source(path) as container:
+        stream = first_video_stream(container, path)
+        stream.thread_type = "AUTO"
+        assert stream.time_base is not None, "every demuxed stream has a time base"
+        duration_s = (container.duration or 0) / av.time_base
+        origin_s = (container.start_time or 0) / av.time_base
+        wanted_s = [origin_s + duration_s * (index + 0.5) / num_frames for index in range(num_frames)]
+        last_pts: int | None = None
+        for time_s in wanted_s:
+            picture = _picture_at(container, stream, time_s)
+            if picture is not None and (last_pts is None or (picture.pts or 0) > last_pts):
+                last_pts = picture.pts or 0
+                yield SampledFrame(float(last_pts * stream.time_base), _rgb(picture))
+
+
+def _picture_at(container: av.container.InputContainer, stream: av.VideoStream, time_s: float) -> av.VideoFrame | None:
+    """The frame on screen at a time: the last one that begins by then, or the first of all."""
+    assert stream.time_base is not None
+    with contextlib.suppress(av.FFmpegError):  # a container that cannot seek is read on
+        seek_s = Fraction(max(time_s - SEEK_MARGIN_S, 0))
+        container.seek(int(seek_s / stream.time_base), stream=stream)
+    shown: av.VideoFrame | None = None
+    for packet in container.demux(stream):
+        with contextlib.suppress(av.FFmpegError, EOFError):
+            for picture in packet.decode():
+                if picture.pts is None or (shown is not None and picture.pts * stream.time_base > time_s):
+                    return shown
+                shown = picture
+    return shown
+
+
+def _rgb(picture: av.VideoFrame) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8, with the frame's own matrix and range."""
+    layout = layout_of(picture)
+    matrices = {
+        "bt709": SWS_BT709,
+        "bt601": SWS_BT601,
+        "smpte240m": SWS_SMPTE240M,
+        "bt2020": SWS_BT2020,
+        "fcc": SWS_FCC,
+    }
+    converted = picture.reformat(
+        format="rgb24",
+        src_colorspace=matrices[layout.matrix],
+        src_color_range=FULL_RANGE if layout.full_range else LIMITED_RANGE,
+        dst_color_range=FULL_RANGE,
+    )
+    return np.asarray(converted.to_ndarray(), dtype=np.uint8)
+
+
+def _evenly_spaced(num_available: int, num_wanted: int) -> list[int]:
+    """Indices in the middle of `num_wanted` equal parts, without repeats."""
+    return sorted({int((part + 0.5) * num_available / num_wanted) for part in range(num_wanted)})

@@ -1,0 +1,76 @@
+"""Opening a source file, and what all its readers must agree on."""
+
+import struct
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+import av.container
+from av.packet import Packet
+from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition
+
+from vidrestore.errors import SourceError
+
+MAX_DAMAGED_IN_A_ROW = 250
+"""Packets in a row that may yield nothing before we give up: ten seconds at 25 frames/s. A decoder that waits for the
+next keyframe after damage needs this long; a file that is garbage from here on should not run to its end in silence."""
+MAX_STEP_BACK_S = 1.0
+"""Time stamps that repeat or step back by less are mended; a larger step back is another recording, spliced in."""
+SEEK_MARGIN_S = 2.0
+"""Seek this much before the start: containers seek by decoding time, and pictures are reordered by less than this."""
+FALLBACK_RATE_HZ = Fraction(25)
+"""Spacing of frames without any time stamp in a stream that names no rate."""
+UNFINISHED = "check that the recording was completed"
+ONE_CLOCK_FIRST = "give it one clock first, e.g. ffmpeg -i IN -c copy OUT.mkv"
+"""Ways out, for error messages."""
+
+
+def open_source(path: Path) -> av.container.InputContainer:
+    """Open a file for demuxing. Raises SourceError with what is wrong."""
+    if not path.exists():
+        raise SourceError(f"{path}: no such file; check the path")
+    if path.is_dir():
+        raise SourceError(f"{path}: is a folder; name a video file in it")
+    if path.stat().st_size == 0:
+        raise SourceError(f"{path}: the file is empty; get another copy of it")
+    try:
+        # An absolute path cannot be taken for a protocol; undecodable metadata comes back out byte for byte.
+        return av.open(str(path.absolute()), mode="r", metadata_errors="surrogateescape")
+    except EOFError as exc:
+        raise SourceError(f"{path}: the file ends before its first frame; {UNFINISHED}") from exc
+    except av.FFmpegError as exc:
+        reason = exc.strerror or type(exc).__name__
+        raise SourceError(f"{path}: not a readable video ({reason}); check that it plays elsewhere") from exc
+
+
+def first_video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    """The first video stream that is no attached picture. Raises SourceError when there is none to decode."""
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:
+        kinds = " and ".join(sorted({str(stream.type) for stream in container.streams})) or "no streams"
+        raise SourceError(f"{path}: holds no video, only {kinds}; name a file with pictures")
+    if streams[0].codec_context is None:
+        raise SourceError(f"{path}: its video codec is unknown here; convert it first, e.g. with ffmpeg -c:v ffv1")
+    return streams[0]
+
+
+def presentation_times(packets: Iterable["Packet[av.VideoStream]"]) -> list[int]:
+    """The pts of all frames to be shown, in order, read off the packets without decoding."""
+    return sorted(packet.pts for packet in packets if packet.pts is not None and not packet.is_discard)
+
+
+def display_matrix_of(picture: av.VideoFrame) -> tuple[int, ...] | None:
+    """The nine numbers that tell a player how to turn the picture; None when it is upright."""
+    for side_data in cast(Iterable[SideData], picture.side_data):  # PyAV's stub declares a mapping; it yields values
+        if side_data.type is SideDataType.DISPLAYMATRIX:
+            return struct.unpack("=9i", bytes(side_data))
+    return None
+
+
+def rotation_deg_of(picture: av.VideoFrame) -> int:
+    """Clockwise, to the nearest of 0, 90, 180 and 270."""
+    return round(-picture.rotation / 90) % 4 * 90
