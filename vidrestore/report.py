@@ -31,7 +31,7 @@ class Report:
     device: str = ""
     dtype: str = ""
     num_frames_expected: int | None = None
-    """What the source's header promises; None when it says nothing."""
+    """By the source's header; None when it says nothing."""
     num_frames: int = 0
     """Frames written."""
     num_frames_with_faces: int = 0

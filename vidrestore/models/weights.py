@@ -7,9 +7,10 @@ the embedded models) is written beside the file as `FILE.sha256`, and from then 
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import platformdirs
@@ -18,6 +19,9 @@ from vidrestore.errors import WeightsError
 from vidrestore.face import TEMPLATES, template_px
 from vidrestore.models.catalog import CATALOG, EMBEDDED_RESTORER, RECOMMENDED_RESTORER, spec_of
 from vidrestore.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CPU_MAX_CROP_PX = 512
 """`--model auto` takes nothing larger on a CPU: a 1024 px face costs four times as much as one of 512 px."""
@@ -96,6 +100,18 @@ def pin(path: Path) -> str:
     except OSError as exc:
         raise WeightsError(f"{pin_path(path)}: cannot be written ({exc.strerror}); make the folder writable") from exc
     return digest
+
+
+def write_weights(tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str], target: Path) -> None:
+    """Write safetensors with metadata and pin their hash. A reader never sees a file that is partly written."""
+    from safetensors.torch import save_file
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".part")
+    save_file(dict(tensors), partial, dict(metadata))
+    partial.chmod(0o644)  # safetensors writes files that only their owner can read
+    os.replace(partial, target)
+    pin(target)
 
 
 def pin_path(path: Path) -> Path:

@@ -1,0 +1,255 @@
+"""The command line: bad input ends with one clear line and the right exit code, and leaves nothing behind."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.clips import CLIPS
+from tests.fakes import FixedDetector, IdentityRestorer, face_at
+from vidrestore import cli, loading
+from vidrestore.options import Options
+from vidrestore.report import Report
+
+
+@pytest.fixture(autouse=True)
+def fake_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No weights are needed to test the command line."""
+    detector = FixedDetector((face_at(240, 180, 120),))
+    monkeypatch.setattr(loading, "load_detector", lambda *_, **__: detector)
+    monkeypatch.setattr(loading, "load_restorer", lambda *_, **__: IdentityRestorer())
+
+
+def run(*arguments: object) -> int:
+    """The exit code of one command."""
+    try:
+        cli.main([str(argument) for argument in arguments])
+    except SystemExit as exc:
+        return int(exc.code or 0)
+    return 0
+
+
+def audio_only(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+BAD_SOURCES = {
+    "missing.mp4": (None, "no such file"),
+    "empty.mp4": (b"", "is empty"),
+    "text.mp4": (b"Dear archive,\n" * 99, ""),
+    "audio.m4a": (audio_only, "no video"),
+    "header_only.mp4": (b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2", ""),
+    "text.png": (b"no picture", "not a readable image"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SOURCES)
+def test_a_source_that_cannot_be_read(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content, message = BAD_SOURCES[name]
+    source = tmp_path / name
+    if callable(content):
+        content(source)
+    elif content is not None:
+        source.write_bytes(content)
+    before = set(tmp_path.iterdir())
+    assert run("restore", source) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert error.startswith("vidrestore: error: ")
+    assert str(source) in error
+    assert message in error
+    assert set(tmp_path.iterdir()) == before
+
+
+BAD_CALLS = {
+    "unknown option": (["--sharpness", "3"], "--sharpness"),
+    "value out of range": (["--strength", "2"], "strength is 2.0; it must be a number from 0 to 1"),
+    "not a number": (["--crf", "low"], "--crf"),
+    "unknown codec": (["--codec", "h265000"], "h265000"),
+    "start after the end of the clip": (["--start", "1:00:00"], "h264.mp4"),
+    "end before start": (["--start", "5", "--end", "4"], "end (4 s) is not after start (5 s)"),
+    "absent config": (["--config", "nowhere.toml"], "nowhere.toml: cannot be read"),
+    "output is the source": (["-o", "{source}"], "is the source itself"),
+    "output folder is absent": (["-o", "{folder}/absent/out.mp4"], "does not exist; make it first"),
+    "output of unknown kind": (["-o", "{folder}/out.docx"], "out.docx"),
+    "output without a suffix": (["-o", "{folder}/out"], "out"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CALLS)
+def test_a_call_that_makes_no_sense(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, message = BAD_CALLS[case]
+    source = CLIPS["h264"].make(tmp_path)
+    filled = [argument.format(source=source, folder=tmp_path) for argument in arguments]
+    assert run("restore", source, *filled) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert message in error
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+def test_an_output_that_exists_is_refused_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = CLIPS["h264"].make(tmp_path)
+    target = tmp_path / "h264_restored.mp4"
+    target.write_bytes(b"precious")
+    assert run("restore", source) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert target.read_bytes() == b"precious"
+    assert run("restore", source, "--overwrite", "--quiet") == 0
+    assert target.stat().st_size > 1000
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user")
+def test_a_folder_without_permission_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = CLIPS["h264"].make(tmp_path)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    assert run("restore", source, "-o", closed / "out.mp4") == 2
+    assert "no permission" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["one_frame", "odd_size", "tiny", "silent", "cut_off_mkv", "damaged", "rotated"])
+def test_unusual_videos_are_restored(name: str, tmp_path: Path) -> None:
+    source = CLIPS[name].make(tmp_path)
+    assert run("restore", source, "--quiet") == 0
+    assert source.with_name(f"{source.stem}_restored{source.suffix}").stat().st_size > 500
+
+
+def test_the_json_report_is_one_object_on_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = CLIPS["h264"].make(tmp_path)
+    assert run("restore", source, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["num_frames"] == 12
+    assert report["target"].endswith("h264_restored.mp4")
+    assert {"decode", "detect", "track", "align", "restore", "paste", "encode"} <= set(report["seconds_per_stage"])
+    assert report["model_sha256"] == "0" * 64
+
+
+def test_a_still_image_takes_the_same_way(tmp_path: Path) -> None:
+    source = tmp_path / "portrait.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (360, 480, 3)).astype(np.uint8)).save(source)
+    faces = tmp_path / "faces.json"
+    assert run("restore", source, "--faces", faces, "--quiet") == 0
+    before, after = Image.open(source), Image.open(tmp_path / "portrait_restored.png")
+    assert np.array_equal(np.asarray(before), np.asarray(after))  # the fake restorer changes nothing
+    (frame,) = json.loads(faces.read_text())["frames"]
+    assert [face["restored"] for face in frame["faces"]] == [True]
+
+
+def test_ctrl_c_ends_with_130_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vidrestore import progress
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(progress.Progress, "update", interrupt)
+    source = CLIPS["long"].make(tmp_path)
+    assert run("restore", source) == 130
+    assert capsys.readouterr().err.endswith("interrupted; nothing was written\n")
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+def test_our_own_failure_ends_with_1_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise AssertionError("this cannot happen")
+
+    monkeypatch.setattr(loading, "load_detector", broken)
+    assert run("restore", CLIPS["h264"].make(tmp_path)) == 1
+    error = capsys.readouterr().err
+    assert "unexpected failure: AssertionError: this cannot happen" in error
+    assert "Traceback" not in error
+
+
+def test_a_config_file_is_used_and_flags_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Options] = []
+
+    def record(source: Path, target: Path, options: Options, *, quiet: bool) -> Report:
+        seen.append(options)
+        return Report(str(source), str(target))
+
+    monkeypatch.setattr(cli, "run", record)
+    config = tmp_path / "mine.toml"
+    config.write_text("strength = 0.5\ncrf = 20\n")
+    assert run("restore", "in.mp4", "--config", config, "--crf", "12", "--max-faces", "3", "--start", "1:30") == 0
+    (options,) = seen
+    assert (options.strength, options.crf, options.max_faces, options.start) == (0.5, 12, 3, 90.0)
+
+
+class Malicious:
+    """Pickle code that would leave a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("kind", ["unknown name", "pickle with code", "text", "cut off"])
+def test_bad_weights_stop_the_run_before_any_output(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.undo()  # the real loaders
+    source, weights = CLIPS["h264"].make(tmp_path), tmp_path / "weights.pth"
+    trap = tmp_path / "trap"
+    if kind == "pickle with code":
+        weights.write_bytes(pickle.dumps({"generator.input.input": Malicious(trap)}))
+    elif kind != "unknown name":
+        weights.write_bytes(b"hello" if kind == "text" else b"PK\x03\x04" + bytes(200))
+    before = set(tmp_path.iterdir())
+    assert run("restore", source, "--model", weights, "--detector", weights) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert set(tmp_path.iterdir()) == before
+    assert not trap.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a limit on file sizes")
+def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    source = CLIPS["long"].make(tmp_path)
+    code = f"""
+import resource, sys
+from tests.fakes import FixedDetector, IdentityRestorer
+from vidrestore import cli, loading
+loading.load_detector = lambda *_, **__: FixedDetector(())
+loading.load_restorer = lambda *_, **__: IdentityRestorer()
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # no file may grow beyond this
+cli.main(["restore", {str(source)!r}, "--lossless", "--quiet"])
+"""
+    repository = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "cannot be written" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+def test_run_video_and_the_module_are_the_same_program() -> None:
+    repository = Path(__file__).parents[1]
+    commands = (["run_video.py", "no.mp4"], ["-m", "vidrestore", "restore", "no.mp4"])
+    for command in commands:
+        done = subprocess.run([sys.executable, *command], cwd=repository, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr == "vidrestore: error: no.mp4: no such file; check the path\n"
+
+
+def test_models_list_names_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models", "list") == 0
+    shown = capsys.readouterr().out
+    for name in ("gpen-lite-256", "retinaface-lite", "gpen-bfr-2048", "non-commercial"):
+        assert name in shown

@@ -1,0 +1,65 @@
+"""Every choice is spelled once, checked before any work, and a wrong one says what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from vidrestore.errors import OptionsError
+from vidrestore.options import Options
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"strength": 1.5}, "strength is 1.5; it must be a number from 0 to 1"),
+        ({"strength": float("nan")}, "strength is nan"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": True}, "batch_size is True; it must be a whole number"),
+        ({"dtype": "int8"}, "one of auto, float32, bfloat16, float16"),
+        ({"device": "tpu"}, "it must be auto, cpu, cuda or cuda:N"),
+        ({"lossless": "yes"}, "true or false"),
+        ({"start": "soon"}, "seconds or hh:mm:ss"),
+        ({"start": 5, "end": 4}, r"end \(4 s\) is not after start \(5 s\)"),
+        ({"sharpness": 3}, "unknown option 'sharpness'; the options are model"),
+    ],
+)
+def test_a_wrong_value_stops_the_run_and_names_what_is_allowed(values: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionsError, match=message) as caught:
+        Options().changed(values, origin="flags")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("flags: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("12.5", 12.5), ("1:02.5", 62.5), ("01:02:03", 3723.0), (7, 7.0), (0.25, 0.25)]
+)
+def test_times_are_seconds_or_hours_minutes_seconds(text: object, seconds: float) -> None:
+    assert Options(start=text).start == seconds  # type: ignore[arg-type]
+
+
+def test_a_flag_wins_over_the_config_file_and_that_over_the_default(tmp_path: Path) -> None:
+    config = tmp_path / "mine.toml"
+    config.write_text('strength = 0.5\nmin-face-px = 40\nfaces = "found.json"\n')
+    options = Options.from_toml(config).changed({"strength": 0.8}, origin="flags")
+    assert (options.strength, options.min_face_px, options.crf) == (0.8, 40.0, None)
+    assert options.faces == Path("found.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("strength = ", "not valid TOML"), ("strenght = 1", "unknown option 'strenght'"), ("crf = 'low'", "crf is 'low'")],
+)
+def test_a_wrong_config_file_is_named_in_the_message(tmp_path: Path, text: str, message: str) -> None:
+    config = tmp_path / "mine.toml"
+    config.write_text(text)
+    with pytest.raises(OptionsError, match=message) as caught:
+        Options.from_toml(config)
+    assert str(config) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["default", "archival", "call"])
+def test_the_shipped_configs_are_valid_and_hold_only_what_differs(name: str) -> None:
+    options = Options.from_toml(CONFIGS / f"{name}.toml")
+    assert (options == Options()) == (name == "default")

@@ -1,0 +1,193 @@
+"""The command line: flags built from the fields of Options; the only module that prints."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vidrestore import __version__
+from vidrestore.errors import InputError, VidrestoreError, WeightsError
+from vidrestore.options import Options, plain_type
+from vidrestore.report import Report
+
+EXIT_FAILURE = 1
+"""A failure that is not the user's."""
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
+
+log = logging.getLogger("vidrestore")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave with its exit code. Errors are one line on stderr."""
+    try:
+        cli.main(args=None if arguments is None else list(arguments), prog_name="vidrestore", standalone_mode=False)
+    except click.ClickException as exc:
+        _leave(EXIT_BAD_INPUT, f"{exc.format_message()} (see vidrestore --help)")
+    except (KeyboardInterrupt, click.Abort):
+        _leave(EXIT_INTERRUPTED, "interrupted; nothing was written")
+    except InputError as exc:
+        _leave(EXIT_BAD_INPUT, str(exc))
+    except VidrestoreError as exc:
+        _leave(EXIT_FAILURE, str(exc))
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILURE)
+    except Exception as exc:
+        log.debug("unexpected failure", exc_info=True)
+        _leave(EXIT_FAILURE, f"unexpected failure: {type(exc).__name__}: {exc}; run again with --debug and report it")
+
+
+def _leave(code: int, message: str) -> None:
+    click.echo(f"vidrestore: error: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+def option_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add one flag for every field of Options, in their order."""
+    for spec in reversed(fields(Options)):
+        kind, _, words = plain_type(spec)
+        name = "--" + spec.name.replace("_", "-")
+        help_text = spec.metadata["help"]
+        if kind is bool:
+            command = click.option(name, is_flag=True, default=None, help=help_text)(command)
+            continue
+        if spec.name in ("start", "end"):
+            shown: Any = click.STRING
+        elif words:
+            shown = click.Choice(words)
+        else:
+            shown = {int: click.INT, float: click.FLOAT, Path: click.Path(path_type=Path)}.get(kind, click.STRING)
+        default = "" if spec.default is None else f" [default: {spec.default}]"
+        command = click.option(name, type=shown, default=None, help=help_text + default)(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+@click.option("--debug", is_flag=True, help="Show what goes on inside.")
+def cli(debug: bool) -> None:
+    """Restore the faces in a video; keep everything else as it was."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    log.setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+@cli.command()
+@click.argument("input", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: <stem>_restored<suffix> beside INPUT]")
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file of options; flags win over it.")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print the final report as one JSON object.")
+@option_flags
+def restore(input: Path, output: Path | None, config: Path | None, quiet: bool, as_json: bool, **flags: Any) -> None:
+    """Restore the faces in a video or a still image."""
+    options = Options() if config is None else Options.from_toml(config)
+    given = {name: value for name, value in flags.items() if value is not None}
+    options = options.changed(given, origin="command line")
+    report = run(input, output or input.with_name(f"{input.stem}_restored{input.suffix}"), options, quiet=quiet)
+    if as_json:
+        click.echo(json.dumps(report.as_dict()))
+    elif not quiet:
+        click.echo(summary(report), err=True)
+
+
+def run(source: Path, target: Path, options: Options, *, quiet: bool) -> Report:
+    """Restore with a progress display on stderr."""
+    from vidrestore.images import is_image
+    from vidrestore.pipeline import restore_video
+    from vidrestore.progress import Progress
+    from vidrestore.still import restore_still
+
+    if quiet:
+        log.setLevel(logging.ERROR)
+    restore_file = restore_still if is_image(source) else restore_video
+    with Progress(quiet=quiet) as progress:
+        return restore_file(source, target, options, on_frame=progress.update)
+
+
+def summary(report: Report) -> str:
+    """A few lines for people."""
+    rate = report.num_frames / report.seconds_total if report.seconds_total else 0.0
+    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.seconds_per_stage.items() if seconds >= 0.05)
+    lines = [
+        f"{report.target}: {report.num_frames} frames, {report.num_faces_restored} faces restored, "
+        f"{report.num_faces_skipped} left alone, {report.num_tracks} people",
+        f"{report.seconds_total:.1f} s ({rate:.1f} frames/s) with {report.model} on {report.device}; seconds: {stages}",
+    ]
+    return "\n".join(lines)
+
+
+@cli.command()
+@click.option("-o", "--output", "folder", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
+@click.option("--quiet", is_flag=True, help="Say nothing but errors and where the files are.")
+def demo(folder: Path, quiet: bool) -> None:
+    """Make a short bad clip, restore it, and leave both to look at. Needs no download."""
+    from vidrestore.demo import make_demo
+
+    for path in make_demo(folder, lambda source, target, options: run(source, target, options, quiet=quiet)):
+        click.echo(str(path))
+
+
+@cli.command()
+@click.argument("input", type=click.Path(path_type=Path))
+def info(input: Path) -> None:
+    """Say what is in a video: streams, colours, clock, and faces in a sample of frames."""
+    from vidrestore.info import describe
+
+    for line in describe(input):
+        click.echo(line)
+
+
+@cli.group()
+def models() -> None:
+    """List, download and check models."""
+
+
+@models.command("list")
+def models_list() -> None:
+    """Every model of the catalogue, and whether it is here."""
+    from vidrestore.models.catalog import CATALOG
+    from vidrestore.models.weights import installed_path, weights_folder
+
+    click.echo(f"weights folder: {weights_folder()}")
+    for spec in CATALOG.values():
+        state = "embedded" if spec.url is None else "installed" if installed_path(spec) else "not installed"
+        size = f"{spec.crop_px} px" if spec.crop_px else ""
+        click.echo(f"{spec.name:26}{spec.kind:10}{size:8}  {state:14}{spec.license}")
+
+
+@models.command()
+@click.argument("name")
+def pull(name: str) -> None:
+    """Download a model."""
+    from vidrestore.models.download import pull as pull_model
+
+    click.echo(pull_model(name, progress=sys.stderr.isatty()).path)
+
+
+@models.command()
+def verify() -> None:
+    """Compare every installed model with its hash."""
+    from vidrestore.models.weights import verify as verify_models
+
+    checks = verify_models()
+    for check in checks:
+        if check.problem:
+            click.echo(f"{check.spec.name}: {check.problem}")
+        elif check.path:
+            known = "as expected" if check.expected_sha256 else "nothing to compare with"
+            click.echo(f"{check.spec.name}: {check.sha256} ({known})")
+    if any(check.problem for check in checks):
+        raise WeightsError("some models are damaged or missing; the lines above say what to do")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The faces file: what was found in every output frame, as JSON that other programs read.
+
+    {"version": 1, "width_px": …, "height_px": …, "frames": [{"index": 0, "time_s": …, "faces": [{"track_id": 1,
+      "score": …, "box_xyxy_px": [4], "landmarks_px": [[x, y] * 5] (smoothed), "detected_landmarks_px": [5] or null,
+      "crop_corners_px": [[x, y] * 4] (clockwise from the crop's top left), "restored": true}]}]}
+
+Faces that were left alone have `"restored": false`, a `"reason"` and no crop corners. Coordinates are those of the
+stored picture (before any rotation that a player applies).
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidrestore.errors import TargetError
+from vidrestore.face import RestoredFace, SkippedFace, TrackedFace
+from vidrestore.frame import RestoredFrame
+from vidrestore.stages.align import crop_corners_px
+from vidrestore.target import replaced_when_complete
+
+FORMAT_VERSION = 1
+
+
+class FacesFile:
+    """Writes one frame at a time, so that memory does not grow; the file appears when it is complete."""
+
+    def __init__(self, path: Path, *, width_px: int, height_px: int, clock_moves: bool = False) -> None:
+        """With `clock_moves` the first frame is at 0 s, as in the output of a run with --start."""
+        self._path = path
+        self._clock_moves = clock_moves
+        self._origin_s: float | None = None
+        self._header = {"version": FORMAT_VERSION, "width_px": width_px, "height_px": height_px}
+        self._replacement = replaced_when_complete(path)
+        self._file: TextIO | None = None
+        self._separator = ""
+
+    def __enter__(self) -> "FacesFile":
+        self._file = self._replacement.__enter__().open("w", encoding="utf-8")
+        self._put(json.dumps(self._header)[:-1] + ', "frames": [\n')
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._file is not None, "left before it was entered"
+        try:
+            if kind is None:
+                self._put("\n]}\n")
+        finally:
+            self._file.close()
+            self._replacement.__exit__(kind, error, trace)
+
+    def write(self, done: RestoredFrame) -> None:
+        if self._origin_s is None:
+            self._origin_s = done.frame.time_s if self._clock_moves else 0.0
+        time_s = round(done.frame.time_s - self._origin_s, 6)
+        frame = {"index": done.frame.index, "time_s": time_s, "faces": list(_faces(done))}
+        self._put(self._separator + json.dumps(frame))
+        self._separator = ",\n"
+
+    def _put(self, text: str) -> None:
+        assert self._file is not None, "used outside its with block"
+        try:
+            self._file.write(text)
+        except OSError as exc:
+            raise TargetError(f"{self._path}: cannot be written ({exc.strerror}); choose another place") from exc
+
+
+def _faces(done: RestoredFrame) -> Iterator[dict[str, Any]]:
+    """By track id, so that a face keeps its place in the list."""
+    faces: list[RestoredFace | SkippedFace] = [*done.faces, *done.skipped]
+    entries = [_entry(face) for face in faces]
+    yield from sorted(entries, key=lambda entry: entry["track_id"])
+
+
+def _entry(face: RestoredFace | SkippedFace) -> dict[str, Any]:
+    if isinstance(face, SkippedFace):
+        return {**_found(face.face), "restored": False, "reason": face.reason}
+    corners = crop_corners_px(face.aligned.crop_from_frame, face.restored.shape[0])
+    return {**_found(face.aligned.face), "crop_corners_px": _rounded(corners), "restored": True}
+
+
+def _found(face: TrackedFace) -> dict[str, Any]:
+    detected = face.detected_landmarks_px
+    return {
+        "track_id": face.track_id,
+        "score": round(face.score, 4),
+        "box_xyxy_px": _rounded(face.box_xyxy_px),
+        "landmarks_px": _rounded(face.landmarks_px),
+        "detected_landmarks_px": None if detected is None else _rounded(detected),
+    }
+
+
+def _rounded(points: NDArray[np.floating[Any]]) -> Any:
+    """Nested lists with thousandths of a pixel."""
+    return np.round(points.astype(np.float64), 3).tolist()

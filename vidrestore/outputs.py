@@ -1,0 +1,94 @@
+"""All files that a run writes. They appear together, when every one of them is complete."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from vidrestore.compare import CompareVideo
+from vidrestore.errors import TargetError
+from vidrestore.faces_file import FacesFile
+from vidrestore.frame import RestoredFrame, VideoInfo
+from vidrestore.options import Options
+from vidrestore.target import check_target
+from vidrestore.video.write import EncodeSettings, VideoWriter
+
+
+class FrameSink(Protocol):
+    """Takes finished frames in order."""
+
+    def write(self, done: RestoredFrame) -> None: ...
+
+
+class RestoredVideo:
+    """The main output: the restored frames as a video."""
+
+    def __init__(self, writer: VideoWriter) -> None:
+        self._writer = writer
+
+    def write(self, done: RestoredFrame) -> None:
+        self._writer.write(done.frame)
+
+
+class Outputs:
+    """The restored video, and the faces file and the comparison where they are asked for.
+
+    Raises TargetError before any work when one of them cannot be written.
+    """
+
+    def __init__(self, target: Path, options: Options, *, source: Path, like: VideoInfo) -> None:
+        self._target, self._options, self._source, self._like = target, options, source, like
+        self._stack = ExitStack()
+        self._sinks: list[FrameSink] = []
+        self._writer: VideoWriter | None = None
+
+    def __enter__(self) -> "Outputs":
+        options, like = self._options, self._like
+        settings = EncodeSettings(options.codec, options.crf, options.preset, options.lossless)
+        with ExitStack() as stack:
+            # Left last, so that it appears only after the others have succeeded.
+            self._writer = VideoWriter(
+                self._target,
+                like=like,
+                source=self._source,
+                encode=settings,
+                start_s=options.start,
+                end_s=options.end,
+            )
+            self._sinks.append(RestoredVideo(stack.enter_context(self._writer)))
+            if options.faces:
+                faces = FacesFile(
+                    options.faces,
+                    width_px=like.width_px,
+                    height_px=like.height_px,
+                    clock_moves=bool(options.start),
+                )
+                self._sinks.append(stack.enter_context(faces))
+            if options.compare:
+                compare = CompareVideo(options.compare, like, self._source, start_s=options.start, end_s=options.end)
+                self._sinks.append(stack.enter_context(compare))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What of the source could not be kept; complete after the end."""
+        return self._writer.warnings if self._writer else []
+
+    def write(self, done: RestoredFrame) -> None:
+        for sink in self._sinks:
+            sink.write(done)
+
+
+def check_outputs(target: Path, options: Options, *, source: Path) -> None:
+    """Raise TargetError when one of the files to write cannot or must not be written."""
+    targets = [path for path in (target, options.faces, options.compare) if path is not None]
+    for path in targets:
+        check_target(path, source, overwrite=options.overwrite)
+    if len({path.absolute() for path in targets}) < len(targets):
+        raise TargetError(f"{target}: two outputs have the same name; choose different ones")

@@ -1,0 +1,109 @@
+"""A frame's journey, top to bottom. Start reading here.
+
+    read -> detect -> track -> align -> restore -> paste -> write
+
+Frames stay in the source's own planes all the way; stages are plain generators that know nothing of threads. Two
+`Background` lanes make three in all: one decodes, one computes, and the caller's encodes and receives Ctrl-C.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidrestore.background import Background
+from vidrestore.frame import Frame, RestoredFrame
+from vidrestore.loading import Models, load_models
+from vidrestore.options import Options
+from vidrestore.outputs import Outputs, check_outputs
+from vidrestore.report import Report
+from vidrestore.stages.align import align_faces
+from vidrestore.stages.detect import detect_faces
+from vidrestore.stages.paste import paste_faces
+from vidrestore.stages.restore import restore_faces
+from vidrestore.stages.track import FaceTracker, track_faces
+from vidrestore.video.read import VideoReader
+from vidrestore.video.sample import sample_frames
+
+QUEUE_FRAMES = 4
+"""Depth of each lane's queue: enough to ride out a slow frame; four 4K frames of 8-bit 4:2:0 take 50 MB."""
+DETECT_BATCH_FRAMES = 4
+"""Frames detected together. More gains nothing on a CPU and little on a GPU."""
+MAX_WAIT_FRAMES = 16
+"""Frames held back, at most, until a batch of faces is full."""
+NUM_SAMPLED_FRAMES = 8
+"""Frames looked at to learn how large the faces of a clip are."""
+OnFrame = Callable[[RestoredFrame, Report], None]
+"""Called after each frame is written. Raising here cancels the run and leaves nothing behind."""
+
+
+def restore_video(
+    source: Path | str,
+    target: Path | str,
+    options: Options | None = None,
+    *,
+    models: Models | None = None,
+    on_frame: OnFrame | None = None,
+) -> Report:
+    """Write `target`: the video `source` with its faces restored, and everything else as it was.
+
+    `models` that are in memory already take the place of those that the options name. The target appears when it is
+    complete; after any error nothing is left. Raises InputError for what the user can mend (source, target, options,
+    weights) and other errors of `errors.py` for what they cannot.
+    """
+    source, target, options = Path(source), Path(target), options or Options()
+    report = Report(source=str(source), target=str(target))
+    begin_s = time.perf_counter()
+    check_outputs(target, options, source=source)
+    with (
+        VideoReader(source, start_s=options.start, end_s=options.end, decoder=options.decoder) as reader,
+        Outputs(target, options, source=source, like=reader.info) as outputs,
+    ):
+        info = reader.info
+        report.num_frames_expected = reader.num_frames_expected
+        models = models or load_models(options, report, lambda: sampled_pictures(source))
+        models.enter_into(report)
+        decoded = report.timed("decode", reader.frames())
+        with Background(decoded, depth=QUEUE_FRAMES, name="decode") as frames:
+            restored = restored_frames(frames, models, options, report, rotation_deg=info.rotation_deg)
+            with Background(restored, depth=QUEUE_FRAMES, name="compute") as done_frames:
+                for done in done_frames:
+                    with report.stage("encode"):
+                        outputs.write(done)
+                    report.count(done)
+                    if on_frame:
+                        on_frame(done, report)
+    report.num_damaged_packets = reader.num_damaged_packets
+    for warning in (*reader.warnings, *outputs.warnings):
+        report.warn(warning)
+    report.finish(time.perf_counter() - begin_s)
+    return report
+
+
+def restored_frames(
+    frames: Iterable[Frame], models: Models, options: Options, report: Report, *, rotation_deg: int
+) -> Iterator[RestoredFrame]:
+    """The stages, one after the other. `rotation_deg` (clockwise) shows the frames upright to the detector."""
+    timed = report.timed
+    frames = timed("wait for decoder", frames)
+    found = timed(
+        "detect",
+        detect_faces(frames, models.detector, batch_frames=DETECT_BATCH_FRAMES, rotation_deg=rotation_deg),
+    )
+    tracked = timed("track", track_faces(found, FaceTracker()))
+    aligned = timed(
+        "align",
+        align_faces(tracked, models.restorer.spec, min_face_px=options.min_face_px, max_faces=options.max_faces),
+    )
+    restored = timed(
+        "batch",
+        restore_faces(aligned, models.restorer, report, batch_size=options.batch_size, max_wait_frames=MAX_WAIT_FRAMES),
+    )
+    return timed("paste", paste_faces(restored, strength=options.strength))
+
+
+def sampled_pictures(source: Path) -> list[NDArray[np.uint8]]:
+    """(H, W, 3) uint8 RGB pictures spread over the video."""
+    return [sample.rgb for sample in sample_frames(source, NUM_SAMPLED_FRAMES)]

@@ -1,0 +1,56 @@
+"""Still images: the same stages as a video's, without a clock."""
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidrestore.compare import side_by_side
+from vidrestore.faces_file import FacesFile
+from vidrestore.frame import Frame, RestoredFrame
+from vidrestore.images import frame_from_rgb, read_image, rgb_from_frame, write_image
+from vidrestore.loading import load_models
+from vidrestore.options import Options
+from vidrestore.outputs import check_outputs
+from vidrestore.pipeline import OnFrame, restored_frames
+from vidrestore.pixels import rgb_picture
+from vidrestore.report import Report
+
+
+def restore_still(source: Path, target: Path, options: Options, *, on_frame: OnFrame | None = None) -> Report:
+    """Write `target`: the picture `source` with its faces restored. Raises as `restore_video` does."""
+    report = Report(source=str(source), target=str(target))
+    begin_s = time.perf_counter()
+    check_outputs(target, options, source=source)
+    image = read_image(source)
+    done = _restored(image.frame, options, report, rotation_deg=image.rotation_deg)
+    with report.stage("encode"), ExitStack() as outputs:
+        if options.faces:
+            faces = FacesFile(options.faces, width_px=image.frame.width_px, height_px=image.frame.height_px)
+            outputs.enter_context(faces).write(done)
+        if options.compare:
+            write_image(options.compare, side_by_side(done.source, done.frame), image.save_options)
+        write_image(target, done.frame, image.save_options)
+    report.count(done)
+    if on_frame:
+        on_frame(done, report)
+    report.finish(time.perf_counter() - begin_s)
+    return report
+
+
+def restore_image(rgb: NDArray[np.uint8], options: Options | None = None) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB -> the same with its faces restored. The models are loaded on each call."""
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise ValueError(f"rgb is {rgb.shape} {rgb.dtype}; it must be (H, W, 3) uint8")
+    report = Report(source="an array", target="an array")
+    done = _restored(frame_from_rgb(rgb), options or Options(), report, rotation_deg=0)
+    return np.asarray(rgb_from_frame(done.frame), dtype=np.uint8)
+
+
+def _restored(frame: Frame, options: Options, report: Report, *, rotation_deg: int) -> RestoredFrame:
+    models = load_models(options, report, lambda: [rgb_picture(frame.planes, frame.layout)])
+    models.enter_into(report)
+    (done,) = restored_frames([frame], models, options, report, rotation_deg=rotation_deg)
+    return done
