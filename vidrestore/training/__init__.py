@@ -1,0 +1,1 @@
+"""The training room: how our own models are made. Nothing outside it imports it."""
