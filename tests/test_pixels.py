@@ -46,9 +46,7 @@ LAYOUTS = [
     [((16, 128, 128), (0, 0, 0)), ((235, 128, 128), (255, 255, 255)), ((63, 102, 240), (255, 0, 0))],
     ids=["black", "white", "red"],
 )
-def test_bt709_limited_range_has_the_colours_of_the_standard(
-    samples: tuple[int, ...], rgb: tuple[int, ...]
-) -> None:
+def test_bt709_limited_range_has_the_colours_of_the_standard(samples: tuple[int, ...], rgb: tuple[int, ...]) -> None:
     picture = rgb_picture(flat(layout(), samples), layout())
     assert np.abs(picture.astype(int) - rgb).max() <= 1
 

@@ -55,9 +55,7 @@ def test_order_and_ownership_never_change(batch_size: int, max_wait_frames: int)
     counts = [int(n) for n in np.random.default_rng(6).integers(0, 4, 40)]
     restorer, report = Negative(), Report("", "")
     results = list(
-        restore_faces(
-            made_up(counts), restorer, report, batch_size=batch_size, max_wait_frames=max_wait_frames
-        )
+        restore_faces(made_up(counts), restorer, report, batch_size=batch_size, max_wait_frames=max_wait_frames)
     )
     assert [found.frame.index for found in results] == list(range(40))
     for index, (found, count) in enumerate(zip(results, counts, strict=True)):
