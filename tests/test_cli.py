@@ -3,8 +3,10 @@
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import av
@@ -14,7 +16,7 @@ from PIL import Image
 
 from tests.clips import CLIPS
 from tests.fakes import FixedDetector, IdentityRestorer, face_at
-from vidrestore import cli, loading
+from vidrestore import background, cli, info, loading, progress
 from vidrestore.options import Options
 from vidrestore.report import Report
 
@@ -84,6 +86,8 @@ BAD_CALLS = {
     "output is the source": (["-o", "{source}"], "is the source itself"),
     "output folder is absent": (["-o", "{folder}/absent/out.mp4"], "does not exist; make it first"),
     "output of unknown kind": (["-o", "{folder}/out.docx"], "out.docx"),
+    "quality of a lossless output": (["--lossless", "--crf", "20"], "crf is 20, but lossless"),
+    "faces file with an impossible name": (["--faces", "{folder}/" + 300 * "f"], "cannot be written"),
     "output without a suffix": (["-o", "{folder}/out"], "out"),
 }
 
@@ -98,6 +102,18 @@ def test_a_call_that_makes_no_sense(case: str, tmp_path: Path, capsys: pytest.Ca
     assert error.count("\n") == 1, error
     assert message in error
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 2
+    assert "Restore the faces in a video" in capsys.readouterr().err
+    assert run("restore", "--help") == 0
+    assert "--min-face-px" in capsys.readouterr().out
+
+
+def test_a_source_in_an_absent_folder_is_what_the_message_is_about(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("restore", "nowhere/clip.mp4") == 2
+    assert "nowhere/clip.mp4: no such file" in capsys.readouterr().err
 
 
 def test_an_output_that_exists_is_refused_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,19 +164,31 @@ def test_a_still_image_takes_the_same_way(tmp_path: Path) -> None:
     assert [face["restored"] for face in frame["faces"]] == [True]
 
 
-def test_ctrl_c_ends_with_130_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_even_twice_leaves_nothing(
+    number: signal.Signals,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from vidrestore import progress
+    """The second one comes while threads are being stopped."""
+    leave = background.Background.__exit__
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    def leave_and_interrupt(self: background.Background[object], *error: object) -> None:
+        os.kill(os.getpid(), number)
+        leave(self, *error)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(progress.Progress, "update", interrupt)
+    monkeypatch.setattr(background.Background, "__exit__", leave_and_interrupt)
+    monkeypatch.setattr(progress.Progress, "update", lambda *_: os.kill(os.getpid(), number))
     source = CLIPS["long"].make(tmp_path)
-    assert run("restore", source) == 130
-    assert capsys.readouterr().err.endswith("interrupted; nothing was written\n")
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    threads = set(threading.enumerate())
+    assert run("restore", source, "--faces", tmp_path / "faces.json") == code
+    assert capsys.readouterr().err.endswith("nothing was written\n")
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
+    assert set(threading.enumerate()) == threads
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
 
 
 def test_our_own_failure_ends_with_1_and_no_traceback(
@@ -225,7 +253,7 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(tmp_path: Path) -> N
     code = f"""
 import resource, sys
 from tests.fakes import FixedDetector, IdentityRestorer
-from vidrestore import cli, loading
+from vidrestore import background, cli, info, loading, progress
 loading.load_detector = lambda *_, **__: FixedDetector(())
 loading.load_restorer = lambda *_, **__: IdentityRestorer()
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # no file may grow beyond this
@@ -253,3 +281,29 @@ def test_models_list_names_every_row(capsys: pytest.CaptureFixture[str]) -> None
     shown = capsys.readouterr().out
     for name in ("gpen-lite-256", "retinaface-lite", "gpen-bfr-2048", "non-commercial"):
         assert name in shown
+
+
+def test_info_tells_streams_colours_and_faces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(info, "load_detector", lambda *_: FixedDetector((face_at(240, 180, 120),)))
+    assert run("info", CLIPS["h264"].make(tmp_path)) == 0
+    shown = capsys.readouterr().out
+    for fact in ("64x48", "yuv420p", "constant frame rate", "colour range limited, matrix bt709", "aac", "1 face of"):
+        assert fact in shown
+    assert run("info", tmp_path / "absent.mp4") == 2
+
+
+def test_the_demo_leaves_four_files_and_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("demo", "-o", tmp_path / "demo", "--quiet") == 0
+    names = ["degraded.mp4", "restored.mp4", "compare.mp4", "compare.png"]
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "demo" / name) for name in names]
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == sorted(names)
+    with av.open(str(tmp_path / "demo" / "restored.mp4")) as container:
+        assert (container.streams.video[0].frames, len(container.streams.audio)) == (75, 1)
+
+
+def test_the_demo_says_where_it_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "compare.png").mkdir()
+    assert run("demo", "-o", tmp_path, "--quiet") == 2
+    assert "compare.png: cannot be written" in capsys.readouterr().err

@@ -46,6 +46,7 @@ def test_every_face_of_every_frame_is_listed(tmp_path: Path) -> None:
         "box_xyxy_px": [10, 20, 42, 52],
         "landmarks_px": [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]],
         "detected_landmarks_px": None,
+        "crop_corners_px": None,
         "restored": False,
         "reason": "smaller than 40 px",
     }

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vidrestore.errors import SourceError, TargetError
 from vidrestore.images import read_image, write_image
@@ -54,6 +54,37 @@ def test_a_jpeg_keeps_its_tables_exif_and_orientation(tmp_path: Path) -> None:
         assert after.quantization == before.quantization
         assert after.getexif()[0x010E] == "aunt Mary"
         assert np.abs(np.asarray(after).astype(int) - np.asarray(before)).mean() < 0.5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_is_shown_with_heads_up(tmp_path: Path, orientation: int) -> None:
+    """What a viewer shows, possibly mirrored, is what the turn by rotation_deg gives."""
+    source = tmp_path / "in.png"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(picture(3))
+    stored.save(source, exif=exif)
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(source)))
+    turned = np.rot90(np.asarray(stored), k=-read_image(source).rotation_deg // 90)
+    assert np.array_equal(turned, shown) or np.array_equal(turned[:, ::-1], shown)
+
+
+def test_what_a_16_bit_picture_loses_is_said(tmp_path: Path) -> None:
+    source = tmp_path / "in.png"
+    cv2.imwrite(str(source), picture(1, np.uint16))
+    with Image.open(source) as image:
+        image.save(source, dpi=(300, 300))
+    read = read_image(source)
+    assert read.frame.layout.depth_bits == 16
+    assert "resolution of a 16-bit image are not kept" in read.warnings[0]
+
+
+def test_a_picture_book_is_refused_not_cut_to_its_first_page(tmp_path: Path) -> None:
+    source = tmp_path / "in.tif"
+    pages = [Image.fromarray(picture(3)) for _ in range(3)]
+    pages[0].save(source, save_all=True, append_images=pages[1:])
+    with pytest.raises(SourceError, match="holds 3 pictures"):
+        read_image(source)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
         ({"device": "tpu"}, "it must be auto, cpu, cuda or cuda:N"),
         ({"lossless": "yes"}, "true or false"),
         ({"start": "soon"}, "seconds or hh:mm:ss"),
+        ({"lossless": True, "crf": 20}, "crf is 20, but lossless has no quality to choose"),
         ({"start": 5, "end": 4}, r"end \(4 s\) is not after start \(5 s\)"),
         ({"sharpness": 3}, "unknown option 'sharpness'; the options are model"),
     ],
@@ -45,6 +46,12 @@ def test_a_flag_wins_over_the_config_file_and_that_over_the_default(tmp_path: Pa
     options = Options.from_toml(config).changed({"strength": 0.8}, origin="flags")
     assert (options.strength, options.min_face_px, options.crf) == (0.8, 40.0, None)
     assert options.faces == Path("found.json")
+
+
+def test_a_toml_time_is_hours_minutes_seconds(tmp_path: Path) -> None:
+    config = tmp_path / "mine.toml"
+    config.write_text("start = 00:01:02.500\n")
+    assert Options.from_toml(config).start == 62.5
 
 
 @pytest.mark.parametrize(

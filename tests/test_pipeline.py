@@ -158,6 +158,18 @@ def test_the_comparison_shows_source_and_result_side_by_side(tmp_path: Path) -> 
         assert np.abs(right - one.planes[0]).mean() > 5
 
 
+def test_the_comparison_of_a_turned_video_is_side_by_side_as_a_player_shows_it(tmp_path: Path) -> None:
+    """Turned clockwise, the lower half of the stored picture comes to lie on the left: the source's."""
+    clip = CLIPS["rotated"]
+    source, compare = clip.make(tmp_path), tmp_path / "compare.mkv"
+    models = Models(FixedDetector((face_at(180, 240, 120),)), NegativeRestorer())
+    restore_video(source, tmp_path / "out.mp4", Options(compare=compare, min_face_px=1), models=models)
+    one, both = read_frames(source)[0], read_frames(compare)[0]
+    restored, original = np.split(both.planes[0].astype(int), 2, axis=0)
+    assert np.abs(original - one.planes[0]).mean() < 3
+    assert np.abs(restored - one.planes[0]).mean() > 5
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 def test_after_a_cancellation_nothing_is_left_and_no_thread_lives(tmp_path: Path, error: type[BaseException]) -> None:
     source = CLIPS["long"].make(tmp_path)

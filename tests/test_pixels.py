@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vidrestore.layout import PixelLayout, Plane
-from vidrestore.pixels import add_rgb_delta, rgb_picture, rgb_reduced, rgb_region
+from vidrestore.pixels import Region, add_rgb_delta, rgb_picture, rgb_reduced, rgb_region
 
 
 def layout(
@@ -20,6 +20,13 @@ def flat(of: PixelLayout, values: tuple[int, ...], width_px: int = 32, height_px
         np.full(of.plane_shape(component, width_px, height_px), value, dtype)
         for component, value in zip(of.components, values, strict=True)
     )
+
+
+def added(planes: tuple[Plane, ...], of: PixelLayout, region: Region, delta: NDArray[np.float32]) -> tuple[Plane, ...]:
+    """New planes; the given ones stay."""
+    changed = tuple(plane.copy() for plane in planes)
+    add_rgb_delta(changed, of, region, delta)
+    return changed
 
 
 def noise(of: PixelLayout, width_px: int, height_px: int) -> tuple[Plane, ...]:
@@ -57,7 +64,7 @@ def test_a_zero_change_keeps_every_sample(of: PixelLayout, size: tuple[int, int]
     planes = noise(of, *size)
     region = (3, 5, 20, 17)
     delta = np.zeros((12, 17, 3), np.float32)
-    for before, after in zip(planes, add_rgb_delta(planes, of, region, delta), strict=True):
+    for before, after in zip(planes, added(planes, of, region, delta), strict=True):
         assert np.array_equal(before, after)
 
 
@@ -69,7 +76,7 @@ def test_a_flat_change_of_colour_arrives_within_a_level(of: PixelLayout) -> None
     height_px, width_px = planes[0].shape
     delta = np.broadcast_to(change, (height_px, width_px, 3)).copy()
     before = rgb_region(planes, of, (0, 0, width_px, height_px))
-    after = rgb_region(add_rgb_delta(planes, of, (0, 0, width_px, height_px), delta), of, (0, 0, width_px, height_px))
+    after = rgb_region(added(planes, of, (0, 0, width_px, height_px), delta), of, (0, 0, width_px, height_px))
     # Rounding Y, Cb and Cr to whole levels costs at most about 1.6 levels of RGB.
     assert np.abs(after - before - change).max() < 1.7
 
@@ -78,7 +85,7 @@ def test_a_flat_change_of_colour_arrives_within_a_level(of: PixelLayout) -> None
 def test_samples_outside_the_region_are_identical(of: PixelLayout) -> None:
     planes = noise(of, 31, 23)
     region = (4, 6, 20, 18)  # on whole chroma samples
-    changed = add_rgb_delta(planes, of, region, np.full((12, 16, 3), 40, np.float32))
+    changed = added(planes, of, region, np.full((12, 16, 3), 40, np.float32))
     for component, before, after in zip(of.components, planes, changed, strict=True):
         outside = np.ones(before.shape, bool)
         steps = (1 << of.log2_chroma_w, 1 << of.log2_chroma_h) if component in ("Cb", "Cr") else (1, 1)

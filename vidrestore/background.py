@@ -57,8 +57,9 @@ class Background(Generic[Item]):
 
     def _run(self) -> None:
         error: BaseException | None = None
-        iterator = iter(self._source)
+        iterator: Iterator[Item] | None = None
         try:
+            iterator = iter(self._source)
             for item in iterator:
                 self._queue.put(item)
                 if self._stopping.is_set():

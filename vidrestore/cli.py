@@ -3,10 +3,14 @@
 import json
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -20,7 +24,9 @@ EXIT_FAILURE = 1
 """A failure that is not the user's."""
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-"""128 + SIGINT, as shells have it."""
+EXIT_TERMINATED = 143
+"""128 + the signal's number, as shells have it."""
+UNWINDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 log = logging.getLogger("vidrestore")
 
@@ -28,10 +34,19 @@ log = logging.getLogger("vidrestore")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code. Errors are one line on stderr."""
     try:
-        cli.main(args=None if arguments is None else list(arguments), prog_name="vidrestore", standalone_mode=False)
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        with unwound_by_signals(), cli.make_context("vidrestore", words) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as exc:  # --help, --version
+        sys.exit(exc.exit_code)
+    except click.exceptions.NoArgsIsHelpError as exc:
+        click.echo(exc.format_message(), err=True)
+        sys.exit(EXIT_BAD_INPUT)
     except click.ClickException as exc:
         _leave(EXIT_BAD_INPUT, f"{exc.format_message()} (see vidrestore --help)")
-    except (KeyboardInterrupt, click.Abort):
+    except Terminated:
+        _leave(EXIT_TERMINATED, "terminated; nothing was written")
+    except KeyboardInterrupt:
         _leave(EXIT_INTERRUPTED, "interrupted; nothing was written")
     except InputError as exc:
         _leave(EXIT_BAD_INPUT, str(exc))
@@ -43,7 +58,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(EXIT_FAILURE)
     except Exception as exc:
         log.debug("unexpected failure", exc_info=True)
-        _leave(EXIT_FAILURE, f"unexpected failure: {type(exc).__name__}: {exc}; run again with --debug and report it")
+        what = f"unexpected failure: {type(exc).__name__}: {exc}"
+        _leave(EXIT_FAILURE, f"{what}; run `vidrestore --debug ...` for more, and report it")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: unwinds like Ctrl-C, so that nothing is left behind."""
+
+
+@contextmanager
+def unwound_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM unwind the program once; more of them are ignored while it puts things in order.
+
+    A second KeyboardInterrupt in the middle of stopping a thread would leave it running and its files behind.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+        yield
+        return
+
+    def unwind(number: int, _frame: FrameType | None) -> None:
+        for ignored in UNWINDING_SIGNALS:
+            signal.signal(ignored, signal.SIG_IGN)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    previous = {number: signal.signal(number, unwind) for number in UNWINDING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _leave(code: int, message: str) -> None:
@@ -58,7 +101,7 @@ def option_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         name = "--" + spec.name.replace("_", "-")
         help_text = spec.metadata["help"]
         if kind is bool:
-            command = click.option(name, is_flag=True, default=None, help=help_text)(command)
+            command = click.option(f"{name}/--no-{name[2:]}", default=None, help=help_text)(command)
             continue
         if spec.name in ("start", "end"):
             shown: Any = click.STRING

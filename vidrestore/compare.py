@@ -3,41 +3,48 @@
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
 from vidrestore.frame import Frame, RestoredFrame, VideoInfo
-from vidrestore.layout import Plane
 from vidrestore.video.write import EncodeSettings, VideoWriter
 
 
-def side_by_side(left: Frame, right: Frame) -> Frame:
-    """`right` with `left` put before it; both of one size and layout."""
-    planes = tuple(
-        _joined(a, b, width_px)
-        for a, b, width_px in zip(left.planes, right.planes, _doubled_widths_px(left), strict=True)
-    )
-    return replace(right, planes=planes)
+def side_by_side(done: RestoredFrame, rotation_deg: int) -> Frame:
+    """The source's frame and the restored one in one picture: as a player shows it, the source's on the left.
+
+    `rotation_deg` is the clockwise turn that the player gives it; at 90 and 270 the stored pictures lie on one another.
+    """
+    original, restored = done.source, done.frame
+    first, second = (original, restored) if rotation_deg in (0, 270) else (restored, original)
+    on_top = rotation_deg in (90, 270)
+    layout = restored.layout
+    planes = []
+    for component, one, other in zip(layout.components, first.planes, second.planes, strict=True):
+        height, width = layout.plane_shape(component, *_doubled_px(restored.width_px, restored.height_px, on_top))
+        # Two odd pictures share the chroma sample in the middle; the first one gives way.
+        if on_top:
+            planes.append(np.vstack([one[: height - other.shape[0]], other]))
+        else:
+            planes.append(np.hstack([one[:, : width - other.shape[1]], other]))
+    joined: tuple[Any, ...] = tuple(planes)
+    return replace(restored, planes=joined)
 
 
-def _doubled_widths_px(frame: Frame) -> list[int]:
-    layout = frame.layout
-    return [layout.plane_shape(component, 2 * frame.width_px, frame.height_px)[1] for component in layout.components]
-
-
-def _joined(left: Plane, right: Plane, width_px: int) -> Plane:
-    # Two odd pictures share the chroma sample in the middle; the left one gives way.
-    joined: Plane = np.hstack([left[:, : width_px - right.shape[1]], right])  # type: ignore[assignment]  # loses the dtype
-    return joined
+def _doubled_px(width_px: int, height_px: int, on_top: bool) -> tuple[int, int]:
+    return (width_px, 2 * height_px) if on_top else (2 * width_px, height_px)
 
 
 class CompareVideo:
-    """A video of twice the width, with the source's clock and sound, at the default quality."""
+    """A video of twice the size, with the source's clock and sound, at the default quality."""
 
     def __init__(
         self, target: Path, like: VideoInfo, source: Path, *, start_s: float | None, end_s: float | None
     ) -> None:
-        doubled = replace(like, width_px=2 * like.width_px)
+        width_px, height_px = _doubled_px(like.width_px, like.height_px, like.rotation_deg in (90, 270))
+        self._rotation_deg = like.rotation_deg
+        doubled = replace(like, width_px=width_px, height_px=height_px)
         settings = EncodeSettings()
         self._writer = VideoWriter(target, like=doubled, source=source, encode=settings, start_s=start_s, end_s=end_s)
 
@@ -51,4 +58,4 @@ class CompareVideo:
         self._writer.__exit__(kind, error, trace)
 
     def write(self, done: RestoredFrame) -> None:
-        self._writer.write(side_by_side(done.source, done.frame))
+        self._writer.write(side_by_side(done, self._rotation_deg))

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vidrestore.errors import TargetError
 from vidrestore.options import Options
 from vidrestore.report import Report
+from vidrestore.target import writing
 from vidrestore.video.sample import sample_frames
 
 WIDTH_PX, HEIGHT_PX = 480, 360
@@ -41,15 +41,15 @@ RestoreFunction = Callable[[Path, Path, Options], Report]
 
 def make_demo(folder: Path, restore: RestoreFunction) -> list[Path]:
     """Write degraded.mp4, restored.mp4, compare.mp4 and compare.png into `folder`; older ones are replaced."""
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise TargetError(f"{folder}: cannot be made ({exc.strerror}); choose another folder with -o") from exc
     degraded, restored = folder / "degraded.mp4", folder / "restored.mp4"
     compare, sheet = folder / "compare.mp4", folder / "compare.png"
-    write_degraded_clip(degraded)
+    with writing(degraded):
+        write_degraded_clip(degraded)
     restore(degraded, restored, Options(compare=compare, overwrite=True))
-    write_contact_sheet(degraded, restored, sheet)
+    with writing(sheet):
+        write_contact_sheet(degraded, restored, sheet)
     return [degraded, restored, compare, sheet]
 
 

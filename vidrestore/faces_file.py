@@ -4,12 +4,13 @@
       "score": …, "box_xyxy_px": [4], "landmarks_px": [[x, y] * 5] (smoothed), "detected_landmarks_px": [5] or null,
       "crop_corners_px": [[x, y] * 4] (clockwise from the crop's top left), "restored": true}]}]}
 
-Faces that were left alone have `"restored": false`, a `"reason"` and no crop corners. Coordinates are those of the
-stored picture (before any rotation that a player applies).
+Faces that were left alone have `"restored": false`, a `"reason"`, and null for the crop corners. Coordinates are those
+of the stored picture (before any rotation that a player applies).
 """
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -17,11 +18,10 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrestore.errors import TargetError
 from vidrestore.face import RestoredFace, SkippedFace, TrackedFace
 from vidrestore.frame import RestoredFrame
 from vidrestore.stages.align import crop_corners_px
-from vidrestore.target import replaced_when_complete
+from vidrestore.target import replaced_when_complete, writing
 
 FORMAT_VERSION = 1
 
@@ -35,40 +35,40 @@ class FacesFile:
         self._clock_moves = clock_moves
         self._origin_s: float | None = None
         self._header = {"version": FORMAT_VERSION, "width_px": width_px, "height_px": height_px}
-        self._replacement = replaced_when_complete(path)
+        self._stack = ExitStack()
         self._file: TextIO | None = None
         self._separator = ""
 
     def __enter__(self) -> "FacesFile":
-        self._file = self._replacement.__enter__().open("w", encoding="utf-8")
-        self._put(json.dumps(self._header)[:-1] + ', "frames": [\n')
+        with ExitStack() as stack:
+            temporary = stack.enter_context(replaced_when_complete(self._path))
+            with writing(self._path):
+                self._file = stack.enter_context(temporary.open("w", encoding="utf-8"))
+                self._file.write(json.dumps(self._header)[:-1] + ', "frames": [\n')
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._file is not None, "left before it was entered"
-        try:
-            if kind is None:
-                self._put("\n]}\n")
-        finally:
-            self._file.close()
-            self._replacement.__exit__(kind, error, trace)
+        with self._stack:
+            assert self._file is not None, "left before it was entered"
+            if kind is not None:
+                self._stack.__exit__(kind, error, trace)
+                return
+            with writing(self._path):
+                self._file.write("\n]}\n")
+                self._file.flush()
 
     def write(self, done: RestoredFrame) -> None:
         if self._origin_s is None:
             self._origin_s = done.frame.time_s if self._clock_moves else 0.0
         time_s = round(done.frame.time_s - self._origin_s, 6)
         frame = {"index": done.frame.index, "time_s": time_s, "faces": list(_faces(done))}
-        self._put(self._separator + json.dumps(frame))
-        self._separator = ",\n"
-
-    def _put(self, text: str) -> None:
         assert self._file is not None, "used outside its with block"
-        try:
-            self._file.write(text)
-        except OSError as exc:
-            raise TargetError(f"{self._path}: cannot be written ({exc.strerror}); choose another place") from exc
+        with writing(self._path):
+            self._file.write(self._separator + json.dumps(frame))
+        self._separator = ",\n"
 
 
 def _faces(done: RestoredFrame) -> Iterator[dict[str, Any]]:
@@ -80,7 +80,7 @@ def _faces(done: RestoredFrame) -> Iterator[dict[str, Any]]:
 
 def _entry(face: RestoredFace | SkippedFace) -> dict[str, Any]:
     if isinstance(face, SkippedFace):
-        return {**_found(face.face), "restored": False, "reason": face.reason}
+        return {**_found(face.face), "crop_corners_px": None, "restored": False, "reason": face.reason}
     corners = crop_corners_px(face.aligned.crop_from_frame, face.restored.shape[0])
     return {**_found(face.aligned.face), "crop_corners_px": _rounded(corners), "restored": True}
 

@@ -12,14 +12,16 @@ from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 from vidrestore.errors import SourceError, TargetError
 from vidrestore.frame import Frame
 from vidrestore.layout import PixelLayout, Plane
-from vidrestore.target import replaced_when_complete
+from vidrestore.target import replaced_when_complete, writing
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+SUFFIXES_OF_16_BITS = (".png", ".tif", ".tiff")
 JPEG_QUALITY = 97
 """For a JPEG made from another format: above it files grow quickly with no visible gain."""
 EXIF_ORIENTATION_TAG = 0x0112
-ROTATION_DEG_BY_ORIENTATION = {3: 180, 6: 90, 8: 270}
-"""Clockwise turn that makes a stored picture upright (EXIF 2.3, Orientation); mirroring does not matter to faces."""
+ROTATION_DEG_BY_ORIENTATION = {3: 180, 4: 180, 5: 90, 6: 90, 7: 270, 8: 270}
+"""Clockwise turn after which heads are up (EXIF 2.3, Orientation). 2, 4, 5 and 7 are mirrored left to right besides,
+which does not matter to faces."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +33,8 @@ class StillImage:
     """Clockwise turn that shows it upright; the samples are not turned."""
     save_options: dict[str, Any]
     """Passed to Pillow: EXIF, ICC profile, resolution, and a JPEG's own tables."""
+    warnings: tuple[str, ...] = ()
+    """What cannot be kept."""
 
 
 def is_image(path: Path) -> bool:
@@ -69,6 +73,7 @@ def read_image(path: Path) -> StillImage:
         raise SourceError(f"{path}: does not exist; check the path")
     try:
         with Image.open(path) as image:
+            num_pictures = getattr(image, "n_frames", 1)
             image.load()
             save_options = _save_options(image)
             orientation = image.getexif().get(EXIF_ORIENTATION_TAG, 1)
@@ -81,41 +86,52 @@ def read_image(path: Path) -> StillImage:
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as exc:
         reason = "is empty" if path.stat().st_size == 0 else f"is not a readable image ({exc})".splitlines()[0]
         raise SourceError(f"{path}: {reason}; give a PNG, JPEG, TIFF or WebP file") from exc
-    if path.suffix.lower() in (".png", ".tif", ".tiff"):
+    if num_pictures > 1:
+        raise SourceError(f"{path}: holds {num_pictures} pictures; save them as files of their own first")
+    warnings: tuple[str, ...] = ()
+    if path.suffix.lower() in SUFFIXES_OF_16_BITS:
         # Pillow silently reduces 16-bit colour to 8 bits; OpenCV does not.
-        deep = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        deep = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if deep is not None and deep.dtype == np.uint16:
+            if mode == "RGBA":
+                raise SourceError(
+                    f"{path}: 16 bits with transparency are not supported; remove the alpha channel first"
+                )
+            if save_options:
+                warnings = (f"{path}: EXIF, colour profile and resolution of a 16-bit image are not kept",)
             mode, save_options = "16", {}
-            samples = deep if deep.ndim == 2 else deep[..., [2, 1, 0, 3][: deep.shape[2]]]
+            samples = deep if deep.ndim == 2 else deep[..., ::-1]
     if mode not in ("L", "RGB", "RGBA", "16"):
         raise SourceError(f"{path}: colour mode {mode} is not supported; convert the image to RGB first")
-    return StillImage(frame_from_rgb(samples), ROTATION_DEG_BY_ORIENTATION.get(orientation, 0), save_options)
+    rotation_deg = ROTATION_DEG_BY_ORIENTATION.get(orientation, 0)
+    return StillImage(frame_from_rgb(samples), rotation_deg, save_options, warnings)
+
+
+def check_image_target(path: Path) -> None:
+    """Raise TargetError when the suffix is none that we write."""
+    suffix = path.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        raise TargetError(f"{path}: an image cannot be written as {suffix or 'this'}; use {', '.join(IMAGE_SUFFIXES)}")
 
 
 def write_image(path: Path, frame: Frame, save_options: dict[str, Any]) -> None:
     """Write by the path's suffix; the file appears when it is complete. Raises TargetError."""
-    samples = rgb_from_frame(frame)
-    suffix = path.suffix.lower()
-    if suffix not in IMAGE_SUFFIXES:
-        raise TargetError(f"{path}: an image cannot be written as {suffix or 'this'}; use {', '.join(IMAGE_SUFFIXES)}")
-    with replaced_when_complete(path) as temporary:
-        try:
-            if samples.dtype == np.uint16:
-                _write_16_bit(temporary, samples)
-                return
-            if suffix in (".jpg", ".jpeg") and samples.ndim == 3:
-                samples = samples[..., :3]
+    check_image_target(path)
+    samples, suffix = rgb_from_frame(frame), path.suffix.lower()
+    if samples.dtype == np.uint16 and suffix not in SUFFIXES_OF_16_BITS:
+        raise TargetError(f"{path}: holds 8 bits only and the source has 16; write .png or .tif")
+    with replaced_when_complete(path) as temporary, writing(path):
+        if samples.dtype == np.uint16:
+            _write_16_bit(temporary, samples)
+        elif suffix in (".jpg", ".jpeg") and samples.ndim == 3:
+            Image.fromarray(samples[..., :3]).save(temporary, **_fitting(save_options, suffix))
+        else:
             Image.fromarray(samples).save(temporary, **_fitting(save_options, suffix))
-        except OSError as exc:
-            raise TargetError(f"{path}: cannot be written ({exc.strerror or exc}); choose another place") from exc
 
 
 def _write_16_bit(path: Path, samples: Plane) -> None:
-    if path.suffix.lower() not in (".png", ".tif", ".tiff"):
-        raise TargetError(f"{path}: holds 8 bits only and the source has 16; write .png or .tif")
-    bgr = samples if samples.ndim == 2 else samples[..., [2, 1, 0, 3][: samples.shape[2]]]
-    if not cv2.imwrite(str(path), bgr):
-        raise TargetError(f"{path}: cannot be written; choose another place")
+    if not cv2.imwrite(str(path), samples if samples.ndim == 2 else samples[..., ::-1]):
+        raise OSError("OpenCV refused")
 
 
 def _save_options(image: Image.Image) -> dict[str, Any]:

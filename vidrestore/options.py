@@ -1,5 +1,6 @@
 """Options: every choice of a run, each spelled once. Flags and TOML keys are made from these fields."""
 
+import datetime
 import math
 import re
 import tomllib
@@ -48,6 +49,10 @@ class Options:
             object.__setattr__(self, spec.name, checked(spec, getattr(self, spec.name)))
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise OptionsError(f"device is {self.device!r}; it must be auto, cpu, cuda or cuda:N")
+        if self.lossless and self.crf is not None:
+            raise OptionsError(
+                f"crf is {self.crf}, but lossless has no quality to choose; leave one out (--no-lossless)"
+            )
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise OptionsError(f"end ({self.end:g} s) is not after start ({self.start:g} s); give a later end")
 
@@ -125,7 +130,9 @@ def _expected(spec: Field[Any]) -> str:
 
 
 def parse_time_s(value: Any) -> Any:
-    """Seconds of "12.5", "1:02.5" or "01:02:03"; anything else comes back as it is."""
+    """Seconds of "12.5", "1:02.5", "01:02:03" or a TOML time; anything else comes back as it is."""
+    if isinstance(value, datetime.time):
+        return value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1e6
     if isinstance(value, str) and re.fullmatch(r"(\d+:){0,2}\d+(\.\d*)?", value.strip()):
         seconds = 0.0
         for part in value.strip().split(":"):

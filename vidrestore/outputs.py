@@ -1,4 +1,4 @@
-"""All files that a run writes. They appear together, when every one of them is complete."""
+"""All files that a run writes. Each appears when it is complete, the main one last."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Protocol
 
 from vidrestore.compare import CompareVideo
-from vidrestore.errors import TargetError
+from vidrestore.errors import SourceError, TargetError
 from vidrestore.faces_file import FacesFile
 from vidrestore.frame import RestoredFrame, VideoInfo
 from vidrestore.options import Options
@@ -80,13 +80,19 @@ class Outputs:
         """What of the source could not be kept; complete after the end."""
         return self._writer.warnings if self._writer else []
 
+    def finish(self) -> None:
+        """Complete all files; leaving the `with` block does the same."""
+        self._stack.close()
+
     def write(self, done: RestoredFrame) -> None:
         for sink in self._sinks:
             sink.write(done)
 
 
 def check_outputs(target: Path, options: Options, *, source: Path) -> None:
-    """Raise TargetError when one of the files to write cannot or must not be written."""
+    """Raise TargetError when one of the files to write cannot or must not be written, SourceError without a source."""
+    if not source.exists():
+        raise SourceError(f"{source}: no such file; check the path")
     targets = [path for path in (target, options.faces, options.compare) if path is not None]
     for path in targets:
         check_target(path, source, overwrite=options.overwrite)

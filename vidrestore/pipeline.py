@@ -10,11 +10,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vidrestore.background import Background
 from vidrestore.frame import Frame, RestoredFrame
+from vidrestore.images import frame_from_rgb
 from vidrestore.loading import Models, load_models
 from vidrestore.options import Options
 from vidrestore.outputs import Outputs, check_outputs
@@ -63,7 +61,7 @@ def restore_video(
     ):
         info = reader.info
         report.num_frames_expected = reader.num_frames_expected
-        models = models or load_models(options, report, lambda: sampled_pictures(source))
+        models = models or load_models(options, report, lambda: sampled_frames(source), rotation_deg=info.rotation_deg)
         models.enter_into(report)
         decoded = report.timed("decode", reader.frames())
         with Background(decoded, depth=QUEUE_FRAMES, name="decode") as frames:
@@ -75,6 +73,8 @@ def restore_video(
                     report.count(done)
                     if on_frame:
                         on_frame(done, report)
+        with report.stage("encode"):
+            outputs.finish()
     report.num_damaged_packets = reader.num_damaged_packets
     for warning in (*reader.warnings, *outputs.warnings):
         report.warn(warning)
@@ -104,6 +104,6 @@ def restored_frames(
     return timed("paste", paste_faces(restored, strength=options.strength))
 
 
-def sampled_pictures(source: Path) -> list[NDArray[np.uint8]]:
-    """(H, W, 3) uint8 RGB pictures spread over the video."""
-    return [sample.rgb for sample in sample_frames(source, NUM_SAMPLED_FRAMES)]
+def sampled_frames(source: Path) -> list[Frame]:
+    """A few frames spread over the video, as 8-bit RGB."""
+    return [frame_from_rgb(sample.rgb) for sample in sample_frames(source, NUM_SAMPLED_FRAMES)]

@@ -69,10 +69,8 @@ def rgb_reduced(planes: Sequence[Plane], layout: PixelLayout, width_px: int, hei
     return np.asarray(cv2.transform(cv2.merge(reduced), _rgb_from_samples(as_8_bit)), dtype=np.uint8)
 
 
-def add_rgb_delta(
-    planes: Sequence[Plane], layout: PixelLayout, region: Region, delta: NDArray[np.float32]
-) -> tuple[Plane, ...]:
-    """New planes with `delta` ((h, w, 3) float32 RGB, in 1/255 of full scale) added inside `region`.
+def add_rgb_delta(planes: Sequence[Plane], layout: PixelLayout, region: Region, delta: NDArray[np.float32]) -> None:
+    """Add `delta` ((h, w, 3) float32 RGB, in 1/255 of full scale) to the planes, in place, inside `region`.
 
     Only the difference passes through the colour matrix: a sample whose delta is zero keeps its exact value, and so do
     detail, grain and out-of-range values beneath a small delta. Alpha is never touched. The region is half-open and
@@ -88,22 +86,20 @@ def add_rgb_delta(
         delta = cv2.copyMakeBorder(delta, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
         x0, y0, x1, y1 = x0 - left, y0 - top, x1 + right, y1 + bottom
 
-    changed = [plane.copy() for plane in planes]
     if layout.family == "rgb":
         gain, _ = _luma_gain_offset(layout)
-        for plane, channel in zip(changed[:3], (1, 2, 0), strict=True):
+        for plane, channel in zip(planes[:3], (1, 2, 0), strict=True):
             _add(plane[y0:y1, x0:x1], delta[..., channel] * np.float32(gain), layout.depth_bits)
-        return tuple(changed)
+        return
     samples_from_rgb = _samples_from_rgb(layout)
     native = cv2.transform(delta, samples_from_rgb)  # (h, w, 3) in sample units: Y, Cb, Cr
-    _add(changed[0][y0:y1, x0:x1], native[..., 0], layout.depth_bits)
+    _add(planes[0][y0:y1, x0:x1], native[..., 0], layout.depth_bits)
     if layout.family == "yuv":
         chroma_rows = slice(y0 // step_y, -(-y1 // step_y))
         chroma_columns = slice(x0 // step_x, -(-x1 // step_x))
-        for plane, component in zip(changed[1:3], (1, 2), strict=True):
+        for plane, component in zip(planes[1:3], (1, 2), strict=True):
             reduced = _downsampled_chroma(native[..., component], layout)
             _add(plane[chroma_rows, chroma_columns], reduced, layout.depth_bits)
-    return tuple(changed)
 
 
 def _add(samples: Plane, delta: NDArray[np.float32], depth_bits: int) -> None:

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from vidrestore.compare import side_by_side
 from vidrestore.faces_file import FacesFile
 from vidrestore.frame import Frame, RestoredFrame
-from vidrestore.images import frame_from_rgb, read_image, rgb_from_frame, write_image
+from vidrestore.images import check_image_target, frame_from_rgb, read_image, rgb_from_frame, write_image
 from vidrestore.loading import load_models
 from vidrestore.options import Options
 from vidrestore.outputs import check_outputs
 from vidrestore.pipeline import OnFrame, restored_frames
-from vidrestore.pixels import rgb_picture
 from vidrestore.report import Report
 
 
@@ -24,14 +23,19 @@ def restore_still(source: Path, target: Path, options: Options, *, on_frame: OnF
     report = Report(source=str(source), target=str(target))
     begin_s = time.perf_counter()
     check_outputs(target, options, source=source)
+    check_image_target(target)
+    if options.compare:
+        check_image_target(options.compare)
     image = read_image(source)
+    for warning in image.warnings:
+        report.warn(warning)
     done = _restored(image.frame, options, report, rotation_deg=image.rotation_deg)
     with report.stage("encode"), ExitStack() as outputs:
         if options.faces:
             faces = FacesFile(options.faces, width_px=image.frame.width_px, height_px=image.frame.height_px)
             outputs.enter_context(faces).write(done)
         if options.compare:
-            write_image(options.compare, side_by_side(done.source, done.frame), image.save_options)
+            write_image(options.compare, side_by_side(done, image.rotation_deg), image.save_options)
         write_image(target, done.frame, image.save_options)
     report.count(done)
     if on_frame:
@@ -50,7 +54,7 @@ def restore_image(rgb: NDArray[np.uint8], options: Options | None = None) -> NDA
 
 
 def _restored(frame: Frame, options: Options, report: Report, *, rotation_deg: int) -> RestoredFrame:
-    models = load_models(options, report, lambda: [rgb_picture(frame.planes, frame.layout)])
+    models = load_models(options, report, lambda: [frame], rotation_deg=rotation_deg)
     models.enter_into(report)
     (done,) = restored_frames([frame], models, options, report, rotation_deg=rotation_deg)
     return done

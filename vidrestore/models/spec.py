@@ -41,6 +41,10 @@ class Restorer(Protocol):
     spec: ModelSpec
     sha256: str
     """Of the file that was loaded."""
+    device_name: str
+    """Where it computes, such as "cuda:0"."""
+    dtype_name: str
+    """In what precision, such as "float32"."""
 
     def restore(self, crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(B, S, S, 3) uint8 RGB, B >= 1 -> the same shape. A crop's result does not depend on its batch."""

@@ -4,7 +4,7 @@ Convention as in `face.py`. Warping is area-correct: where pixels are merged the
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 
 import cv2
 import numpy as np
@@ -17,6 +17,9 @@ from vidrestore.pixels import Region, rgb_region
 
 MAX_CROP_SIDE_IN_FRAMES = 4.0
 """A crop square more than this many times larger than the frame comes from landmarks that fell onto one another."""
+LOYALTY = 1.25
+"""A face that was restored in the last frame counts as this much larger when faces are chosen; smoothed boxes waver by
+a few percent."""
 SAMPLING_MARGIN_PX = 3
 """Extra frame pixels around a crop square: cubic interpolation reads two beyond, rounding one more."""
 
@@ -35,8 +38,10 @@ def align_faces(
     assert spec.crop_px is not None, "a restorer has a crop size"
     assert spec.template is not None, "a restorer has a template"
     template = template_px(spec.template, spec.crop_px)
+    restored_ids: set[int] = set()
     for found in tracked:
-        chosen, skipped = choose_faces(found.faces, min_face_px=min_face_px, max_faces=max_faces)
+        chosen, skipped = choose_faces(found.faces, restored_ids, min_face_px=min_face_px, max_faces=max_faces)
+        restored_ids = {face.track_id for face in chosen}
         aligned = []
         for face in chosen:
             crop_from_frame = similarity(face.landmarks_px.astype(np.float64), template)
@@ -53,18 +58,26 @@ def align_faces(
 
 
 def choose_faces(
-    faces: Iterable[TrackedFace], *, min_face_px: float, max_faces: int | None
+    faces: Iterable[TrackedFace], restored_ids: Set[int], *, min_face_px: float, max_faces: int | None
 ) -> tuple[list[TrackedFace], list[SkippedFace]]:
-    """The faces to restore, in their given order, and those set aside."""
+    """The faces to restore, in their given order, and those set aside.
+
+    A face whose track is in `restored_ids` counts as larger by `LOYALTY`: a size that wavers around a limit must not
+    switch the restoration on and off.
+    """
+
+    def size_px(face: TrackedFace) -> float:
+        return face_size_px(face) * (LOYALTY if face.track_id in restored_ids else 1.0)
+
     large_enough, skipped = [], []
     for face in faces:
-        if face_size_px(face) < min_face_px:
+        if size_px(face) < min_face_px:
             skipped.append(SkippedFace(face, f"smaller than {min_face_px:g} px"))
         else:
             large_enough.append(face)
     if max_faces is None or len(large_enough) <= max_faces:
         return large_enough, skipped
-    by_size = sorted(large_enough, key=face_size_px, reverse=True)
+    by_size = sorted(large_enough, key=size_px, reverse=True)
     kept_ids = {face.track_id for face in by_size[:max_faces]}
     skipped += [SkippedFace(face, f"more than {max_faces} faces") for face in by_size[max_faces:]]
     return [face for face in large_enough if face.track_id in kept_ids], skipped

@@ -42,7 +42,7 @@ def paste_into(frame: Frame, faces: Iterable[RestoredFace], *, strength: float) 
     parts = [part for part in (_part(frame, face) for face in faces) if part is not None]
     if not parts or strength == 0:
         return frame
-    planes = frame.planes
+    planes = tuple(plane.copy() for plane in frame.planes)
     for region, members in _overlapping_groups(parts):
         x0, y0, x1, y1 = region
         change = np.zeros((y1 - y0, x1 - x0, 3), dtype=np.float32)
@@ -52,7 +52,7 @@ def paste_into(frame: Frame, faces: Iterable[RestoredFace], *, strength: float) 
             change[rows, columns] += masked_change
             weight[rows, columns] += mask
         change *= strength / np.maximum(weight, 1.0)[..., None]
-        planes = add_rgb_delta(planes, frame.layout, region, change)
+        add_rgb_delta(planes, frame.layout, region, change)
     return replace(frame, planes=planes)
 
 

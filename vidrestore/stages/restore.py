@@ -1,6 +1,5 @@
 """Restore: gather crops across frames and faces into batches, and hand every result back to its face."""
 
-import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -12,8 +11,6 @@ from vidrestore.face import AlignedFace, RestoredFace
 from vidrestore.frame import FrameFaces
 from vidrestore.models.spec import Restorer
 from vidrestore.report import Report
-
-log = logging.getLogger("vidrestore")
 
 
 def restore_faces(
@@ -59,11 +56,13 @@ class Batcher:
             yield FrameFaces(found.frame, faces, found.skipped)
 
     def restore(self, crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(N, S, S, 3) uint8 RGB -> the same, in batches of at most `batch_size`."""
+        """(N, S, S, 3) uint8 RGB -> the same, in batches of at most `batch_size`, as even as possible."""
         restored = np.empty_like(crops)
         start = 0
         while start < len(crops):
-            stop = min(start + self.batch_size, len(crops))
+            num_left = len(crops) - start
+            num_batches = -(-num_left // self.batch_size)
+            stop = start + -(-num_left // num_batches)
             try:
                 with self.report.stage("restore"):
                     restored[start:stop] = self.restorer.restore(crops[start:stop])

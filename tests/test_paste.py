@@ -1,0 +1,115 @@
+"""Only what the restorer changed comes back, to its place, in the face's own colours."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from tests.faces import aligned, face_at, smooth_picture, yuv_frame
+from vidrestore.face import RestoredFace
+from vidrestore.frame import Frame
+from vidrestore.images import frame_from_rgb
+from vidrestore.stages.align import crop_corners_px
+from vidrestore.stages.paste import feather_mask, paste_into
+
+
+@pytest.mark.parametrize("side_px", [40.0, 128.0, 150.0, 230.0])
+@pytest.mark.parametrize("roll_deg", [0.0, 25.0])
+@pytest.mark.parametrize("depth_bits", [8, 10])
+def test_an_untouched_crop_changes_no_sample(side_px: float, roll_deg: float, depth_bits: int) -> None:
+    frame = yuv_frame(depth_bits=depth_bits)
+    (face,) = aligned(frame, face_at((150.3, 120.7), side_px, roll_deg))
+    pasted = paste_into(frame, [RestoredFace(face, face.crop.copy())], strength=1.0)
+    for before, after in zip(frame.planes, pasted.planes, strict=True):
+        assert np.array_equal(before, after)
+
+
+@pytest.mark.parametrize("side_px", [40.0, 128.0, 230.0])
+def test_nothing_outside_the_crop_square_changes(side_px: float) -> None:
+    frame = yuv_frame()
+    (face,) = aligned(frame, face_at((150.0, 120.0), side_px, roll_deg=15))
+    noise = np.random.default_rng(2).integers(0, 256, face.crop.shape).astype(np.uint8)
+    pasted = paste_into(frame, [RestoredFace(face, noise)], strength=1.0)
+    corners = crop_corners_px(face.crop_from_frame, 128)
+    for component, before, after in zip(frame.layout.components, frame.planes, pasted.planes, strict=True):
+        step = 2 if component in ("Cb", "Cr") else 1
+        # A sample is outside when its centre is; chroma lies at even columns and between rows.
+        points = np.stack(np.meshgrid(np.arange(before.shape[1]) * step, np.arange(before.shape[0]) * step), axis=-1)
+        points = points + np.array([0.0, (step - 1) / 2])
+        inside = np.ones(before.shape, bool)
+        for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+            edge, offset = b - a, points - a
+            inside &= edge[0] * offset[..., 1] - edge[1] * offset[..., 0] >= 0
+        assert np.array_equal(before[~inside], after[~inside])
+        assert (before[inside] != after[inside]).mean() > 0.3
+
+
+def test_a_change_in_the_crop_arrives_at_its_place_in_the_frame() -> None:
+    frame = yuv_frame()
+    (face,) = aligned(frame, face_at((150.0, 120.0), 128.0))
+    restored = face.crop.astype(int)
+    restored[60:69, 60:69] += 30
+    restored[30:39, 85:94] -= 30  # and the same down, so that the mean stays
+    pasted = paste_into(frame, [RestoredFace(face, np.clip(restored, 0, 255).astype(np.uint8))], strength=1.0)
+    change = pasted.planes[0].astype(int) - frame.planes[0]
+    # crop pixel (64, 64) lies at the square's centre + 0.5 px
+    y, x = np.unravel_index(change.argmax(), change.shape)
+    assert abs(x - 150) <= 5
+    assert abs(y - 120) <= 5
+    assert abs(change[116:126, 146:156].mean() - 30 * 219 / 255 * 81 / 100) < 3
+
+
+def test_a_different_colour_cast_of_the_restorer_is_not_pasted() -> None:
+    frame = frame_from_rgb(smooth_picture(320, 240))
+    (face,) = aligned(frame, face_at((150.0, 120.0), 150.0))
+    tinted = np.clip(face.crop.astype(int) + [12, -6, 9], 0, 255).astype(np.uint8)
+    pasted = paste_into(frame, [RestoredFace(face, tinted)], strength=1.0)
+    for before, after in zip(frame.planes, pasted.planes, strict=True):
+        assert np.abs(before.astype(int) - after).max() <= 1
+
+
+def test_a_grey_face_stays_grey() -> None:
+    grey = yuv_frame()
+    frame = Frame(
+        0, 0, Fraction(1, 25), (grey.planes[0], *(np.full_like(plane, 128) for plane in grey.planes[1:])), grey.layout
+    )
+    (face,) = aligned(frame, face_at((150.0, 120.0), 150.0))
+    colourful = np.random.default_rng(3).integers(0, 256, face.crop.shape).astype(np.uint8)
+    pasted = paste_into(frame, [RestoredFace(face, colourful)], strength=1.0)
+    assert np.array_equal(pasted.planes[1], frame.planes[1])
+    assert np.array_equal(pasted.planes[2], frame.planes[2])
+    assert not np.array_equal(pasted.planes[0], frame.planes[0])
+
+
+def test_overlapping_faces_share_the_place_whatever_their_order() -> None:
+    frame = yuv_frame()
+    faces = aligned(frame, face_at((130.0, 120.0), 100.0), face_at((180.0, 120.0), 100.0, track_id=2))
+    rng = np.random.default_rng(4)
+    restored = [RestoredFace(face, rng.integers(0, 256, face.crop.shape).astype(np.uint8)) for face in faces]
+    one_way = paste_into(frame, restored, strength=1.0)
+    other_way = paste_into(frame, restored[::-1], strength=1.0)
+    alone = [paste_into(frame, [face], strength=1.0) for face in restored]
+    for index, plane in enumerate(one_way.planes):
+        assert np.abs(plane.astype(int) - other_way.planes[index]).max() <= 1
+        # nowhere is the joint change larger than the larger of the two alone, give or take rounding
+        change = np.abs(plane.astype(int) - frame.planes[index])
+        largest = np.max([np.abs(one.planes[index].astype(int) - frame.planes[index]) for one in alone], axis=0)
+        assert (change <= largest * 2 + 2).all()
+
+
+def test_strength_scales_the_change() -> None:
+    frame = yuv_frame()
+    (face,) = aligned(frame, face_at((150.0, 120.0), 150.0))
+    noise = RestoredFace(face, np.random.default_rng(5).integers(0, 256, face.crop.shape).astype(np.uint8))
+    full, half, none = (paste_into(frame, [noise], strength=s).planes[0].astype(int) for s in (1.0, 0.5, 0.0))
+    source = frame.planes[0].astype(int)
+    assert np.array_equal(none, source)
+    unclipped = (full > 5) & (full < 250)
+    assert np.abs((half - source) * 2 - (full - source))[unclipped].max() <= 2
+
+
+def test_the_mask_is_zero_at_the_edge_one_inside_and_smooth() -> None:
+    mask = feather_mask(256, 3)
+    assert mask[0].max() == mask[:, 0].max() == mask[:, -1].max() == mask[2].max() == 0
+    assert mask[60:196, 60:196].min() == 1
+    assert np.abs(np.diff(mask, axis=0)).max() < 0.05
