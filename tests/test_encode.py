@@ -3,11 +3,13 @@
 from dataclasses import replace
 from fractions import Fraction
 
+import av
 import pytest
 
+from tests.clips import picture_rgb
 from vidrestore.errors import OptionsError, TargetError
 from vidrestore.frame import ColorTags, VideoInfo
-from vidrestore.video.encode import ENCODERS, EncodeSettings, ResolvedEncoder, resolve_encoder
+from vidrestore.video.encode import ENCODERS, Encoder, EncodeSettings, ResolvedEncoder, resolve_encoder
 from vidrestore.video.planes import planar_layout
 
 
@@ -117,13 +119,52 @@ def test_source_rgb_in_h264_stays_rgb() -> None:
     assert resolve(info("gbrp", codec="h264"), codec="source").encoder.name == "libx264rgb"
 
 
-def test_every_encoder_can_be_asked_for_by_name_or_codec() -> None:
-    for encoder in ENCODERS:
-        for wanted in (encoder.name, encoder.codec):
-            try:
-                assert resolve(info("yuv422p10le"), ".mkv", codec=wanted).encoder.codec == encoder.codec
-            except TargetError as exc:
-                assert "cannot hold" in str(exc)  # noqa: PT017
+PICTURE_FOR = {
+    "libx264": "yuv420p",
+    "libx264rgb": "gbrp",
+    "libx265": "yuv420p12le",
+    "ffv1": "yuv420p16le",
+    "libvpx-vp9": "yuv444p",
+    "libsvtav1": "yuv420p10le",
+    "prores_ks": "yuv422p10le",
+    "dnxhd": "yuv422p10le",
+    "mjpeg": "yuv422p",
+    "mpeg4": "yuv420p",
+    "mpeg2video": "yuv422p",
+}
+"""A pixel format that each encoder takes as it is."""
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=lambda encoder: encoder.name)
+def test_every_encoder_can_be_asked_for_by_name_or_codec_and_works(encoder: Encoder) -> None:
+    picture = info(PICTURE_FOR[encoder.name], width_px=256, height_px=128)
+    suffix = ".mov" if encoder.name == "dnxhd" else ".mkv"
+    by_name = resolve(picture, suffix, codec=encoder.name)
+    assert by_name.encoder is encoder
+    assert by_name.exact
+    assert resolve(picture, suffix, codec=encoder.codec).encoder is encoder
+    context = av.CodecContext.create(encoder.name, "w")
+    assert isinstance(context, av.VideoCodecContext)
+    context.width, context.height, context.pix_fmt = 256, 128, by_name.pix_fmt
+    context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
+    context.options = dict(by_name.options)
+    frame = av.VideoFrame.from_ndarray(picture_rgb(0, 256, 128), format="rgb24").reformat(format=by_name.pix_fmt)
+    frame.pts = 0
+    assert sum(packet.size for packet in [*context.encode(frame), *context.encode(None)]) > 0
+
+
+def test_prores_with_alpha_goes_into_prores_by_default_and_is_never_called_lossless() -> None:
+    decoded = info("yuva444p12le", codec="prores")  # its depth in FFmpeg's decoder; the encoder takes 10
+    for settings in ({}, {"codec": "source"}):
+        resolved = resolve(decoded, ".mov", **settings)
+        assert (resolved.encoder.name, resolved.pix_fmt, resolved.exact) == ("prores_ks", "yuva444p10le", False)
+        assert resolved.options["profile"] == "4444"
+    assert resolve(decoded, ".mkv").encoder.name == "ffv1"
+    assert resolve(info("yuv444p12le", codec="prores"), ".mov").encoder.name == "libx265"  # holds all 12 bits
+    with pytest.raises(TargetError, match=r"cannot hold 64x48 yuva444p12le without loss; use --codec ffv1 .* \.mkv"):
+        resolve(decoded, ".mov", lossless=True)
+    with pytest.raises(TargetError, match="cannot hold 64x48 yuva444p16le"):
+        resolve(info("yuva444p16le"), ".mov")
 
 
 def test_crf_and_preset_reach_the_encoder() -> None:

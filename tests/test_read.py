@@ -116,6 +116,31 @@ def test_info_has_the_facts_of_the_stream(tmp_path: Path) -> None:
         assert reader.info.layout.siting == "center"
 
 
+@pytest.mark.parametrize(
+    "matrix",
+    [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)]
+    + [(-1, 0, 0, 1), (0, 1, 1, 0), (1, 0, 0, -1), (0, -1, -1, 0)],
+)
+def test_the_turn_stands_every_picture_upright_mirrored_or_not(matrix: tuple[int, ...], tmp_path: Path) -> None:
+    """A detector knows mirrored faces, but no faces upside down."""
+    a, b, c, d = matrix  # a stored (x, y) is shown at (a x + c y, b x + d y)
+    stored = np.arange(9).reshape(3, 3)
+    shown = np.empty_like(stored)
+    for y, x in np.ndindex(3, 3):
+        shown[1 + b * (x - 1) + d * (y - 1), 1 + a * (x - 1) + c * (y - 1)] = stored[y, x]
+    path = tmp_path / "turned.mp4"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "yuv420p"
+        stream.set_display_matrix((a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30))
+        frame = av.VideoFrame.from_ndarray(picture_rgb(0, 16, 16), format="rgb24")
+        output.mux([*stream.encode(frame), *stream.encode(None)])
+    with VideoReader(path) as reader:
+        turned = np.rot90(stored, k=-reader.info.rotation_deg // 90)
+    is_mirrored = a * d - b * c < 0
+    assert np.array_equal(turned[:, ::-1] if is_mirrored else turned, shown)
+
+
 def test_a_cover_picture_is_not_the_video(tmp_path: Path) -> None:
     with VideoReader(CLIPS["cover"].make(tmp_path)) as reader:
         assert reader.info.codec == "h264"
@@ -267,6 +292,18 @@ def mux_silence(output: Any) -> None:
     output.mux([*stream.encode(frame), *stream.encode(None)])
 
 
+def audio_with_cover(path: Path) -> None:
+    with av.open(str(CLIPS["cover"].make(path.parent))) as source, av.open(str(path), "w") as output:
+        kept = [stream for stream in source.streams if stream != source.streams.video[0]]
+        copies = {stream.index: output.add_stream_from_template(stream) for stream in kept}
+        for stream in kept:
+            copies[stream.index].disposition = stream.disposition
+        for packet in source.demux(kept):
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                output.mux(packet)
+
+
 def zero_frames(path: Path) -> None:
     with av.open(str(path), "w", format="matroska") as output:
         stream = output.add_stream("libx264", rate=25)
@@ -287,11 +324,12 @@ def header_only(path: Path) -> None:
         (lambda path: path.mkdir(), "is a folder; name a video file in it"),
         (lambda path: path.write_bytes(b""), "the file is empty; get another copy"),
         (lambda path: path.write_text("dear diary, " * 200), "not a readable video"),
-        (audio_only, "holds no video, only audio; name a file with pictures"),
+        (audio_only, "holds no video, only audio; name a file with moving pictures"),
+        (audio_with_cover, "holds no video, only audio and a cover picture; name a file with moving pictures"),
         (zero_frames, "the video stream holds no frames; check that the recording was completed"),
         (header_only, "the file ends before its first frame; check that the recording was completed"),
     ],
-    ids=["missing", "folder", "empty", "text", "audio_only", "zero_frames", "header_only"],
+    ids=["missing", "folder", "empty", "text", "audio_only", "audio_with_cover", "zero_frames", "header_only"],
 )
 def test_a_file_without_a_video_is_refused_in_one_line(make, message: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "bad.mp4"
@@ -325,7 +363,19 @@ def test_decord_gives_the_same_frames_at_the_same_times(name: str, tmp_path: Pat
         assert np.abs(np.stack([red, green, blue], axis=-1).astype(int) - rgb).mean() < 2  # two scalers, one picture
 
 
-@pytest.mark.parametrize("name", ["hevc_10_bit", "rotated", "cover", "damaged"])
+def test_decord_finds_the_frames_of_a_span(tmp_path: Path) -> None:
+    pytest.importorskip("decord")
+    path = CLIPS["long"].make(tmp_path)
+    with VideoReader(path, start_s=4.0, end_s=4.4, decoder="decord") as reader:
+        frames = list(reader.frames())
+    assert [frame.pts for frame in frames] == list(CLIPS["long"].frame_pts[100:110])
+    for index, frame in enumerate(frames, 100):
+        green, blue, red = frame.planes
+        error = np.abs(np.stack([red, green, blue], axis=-1).astype(int) - picture_rgb(index, 64, 48)).mean()
+        assert error < 4  # levels; the next frame is 8 away
+
+
+@pytest.mark.parametrize("name", ["hevc_10_bit", "rotated", "half_turn", "cover", "damaged"])
 def test_decord_is_refused_where_it_would_show_something_else(name: str, tmp_path: Path) -> None:
     with (
         pytest.raises(SourceError, match="use --decoder pyav"),

@@ -49,6 +49,13 @@ def test_the_picture_is_that_of_its_time(missing: bool, tmp_path: Path, monkeypa
         assert error < 1  # levels; the next frame is 8 away
 
 
+@pytest.mark.parametrize("name", ["h264", "rotated", "half_turn"])
+def test_a_picture_is_as_stored_even_if_players_turn_it(name: str, tmp_path: Path) -> None:
+    for sample in sample_frames(CLIPS[name].make(tmp_path), 3):
+        error = np.abs(sample.rgb.astype(int) - picture_rgb(round(sample.time_s * 25), 64, 48)).mean()
+        assert error < 10  # levels; upside down it is 64 off and more
+
+
 @pytest.mark.parametrize("name", EVERYWHERE)
 def test_every_clip_gives_at_least_one_sample(name: str, tmp_path: Path) -> None:
     assert sample_frames(CLIPS[name].make(tmp_path), 2)

@@ -59,6 +59,8 @@ class Encoder:
     keeps_alpha: bool = False
     keeps_sample_aspect: bool = False
     """Writes the shape of pixels into its own stream. Matroska has only that, as PyAV cannot set the container's."""
+    rounds_from_bits: int = 0
+    """Samples of up to this depth are rounded to the encoder's own where it has no deeper format; 0: none are."""
     fixed_rate: bool = False
     """Counts time in frames of one nominal rate; the writer puts the real time stamps back."""
 
@@ -94,7 +96,8 @@ ENCODERS: tuple[Encoder, ...] = (
         "libvpx-vp9", "vp9", VP9_CRF, 63, options={"b": "0", "row-mt": "1", "cpu-used": "2"}, lossless={"lossless": "1"}
     ),
     Encoder("libsvtav1", "av1", AV1_CRF, 63, SVT_PRESETS),
-    Encoder("prores_ks", "prores", keeps_alpha=True),
+    # ProRes knows no depth: FFmpeg's decoder gives 4444 as 12 bits, its encoder takes 10.
+    Encoder("prores_ks", "prores", keeps_alpha=True, rounds_from_bits=12),
     Encoder("dnxhd", "dnxhd"),
     Encoder("mjpeg", "mjpeg", options={**FINEST_QUANTISER, "strict": "-1"}),
     Encoder("mpeg4", "mpeg4", options=FINEST_QUANTISER, keeps_sample_aspect=True, fixed_rate=True),
@@ -144,7 +147,7 @@ class ResolvedEncoder:
     """Of the samples that are encoded."""
     options: Mapping[str, str]
     exact: bool
-    """False where the picture is spread into a larger format first (no level is lost)."""
+    """False where the picture is first spread into a larger format (no level is lost) or rounded (ProRes)."""
 
 
 def resolve_encoder(
@@ -154,6 +157,7 @@ def resolve_encoder(
 
     A format that holds every level of the source is required; where the encoder lacks the source's own, the nearest
     larger one is taken (finer chroma, more bits, colour for gray), except with `lossless`, which wants the same one.
+    Only ProRes may round 12 bits to the 10 of its encoder.
     Raises OptionsError for a crf or preset that the encoder does not have, TargetError when nothing fits, naming
     what would.
     """
@@ -230,7 +234,7 @@ def _candidates(settings: EncodeSettings, like: VideoInfo, suffix: str) -> list[
 def _fitted_format(
     encoder: Encoder, layout: PixelLayout, size_px: tuple[int, int], *, exactly: bool
 ) -> tuple[str, PixelLayout] | None:
-    """(pixel format, its layout) nearest to the source's among those that lose nothing."""
+    """(pixel format, its layout) nearest to the source's among those that lose nothing; ProRes may round."""
     fitting: list[tuple[tuple[int, ...], str, PixelLayout]] = []
     for video_format in av.Codec(encoder.name, "w").video_formats or []:
         packing = packing_of(video_format.name)
@@ -243,15 +247,18 @@ def _fitted_format(
         odd_h = size_px[1] % (1 << planar.log2_chroma_h)
         if encoder.even_chroma and (odd_w or odd_h):
             continue
+        rounded_bits = max(0, layout.depth_bits - planar.depth_bits)
         larger = (
-            planar.depth_bits - layout.depth_bits,
+            max(0, planar.depth_bits - layout.depth_bits),
             layout.log2_chroma_w - planar.log2_chroma_w if layout.family != "gray" else 0,
             layout.log2_chroma_h - planar.log2_chroma_h if layout.family != "gray" else 0,
         )
         gray_in_color = layout.family == "gray" and planar.family == "yuv"
         if min(larger) < 0 or not (planar.family == layout.family or gray_in_color):
             continue
-        cost = (*larger, gray_in_color, packing is not None)
+        if rounded_bits and (layout.depth_bits > encoder.rounds_from_bits or any(larger) or gray_in_color):
+            continue
+        cost = (rounded_bits, *larger, gray_in_color, packing is not None)
         if exactly and planar.name != layout.name:
             continue
         same_meaning = replace(planar, full_range=layout.full_range, matrix=layout.matrix, siting=layout.siting)

@@ -12,7 +12,7 @@ import av
 import av.container
 from av.stream import Disposition, Stream
 
-from vidrestore.video.source import display_matrix_of, open_source, rotation_deg_of
+from vidrestore.video.source import display_matrix_of, first_picture, open_source, rotation_deg_of
 
 NUM_RATE_PACKETS = 1000
 """Packets looked at to tell a constant from a variable frame rate: 40 s at 25 frames/s, read in milliseconds."""
@@ -80,8 +80,9 @@ class StreamInfo:
     height_px: int | None = None
     sample_aspect: Fraction | None = None
     rotation_deg: int | None = None
-    """Clockwise."""
+    """Clockwise, as a player turns it."""
     is_mirrored: bool | None = None
+    """Left to right, after the turn."""
     average_rate_hz: Fraction | None = None
     frame_rate: Literal["constant", "variable", "unknown"] | None = None
     """Judged from the time stamps of the first `NUM_RATE_PACKETS` packets."""
@@ -155,7 +156,7 @@ def _describe(stream: Stream, path: Path) -> StreamInfo:
 
 def _with_picture(common: StreamInfo, stream: av.VideoStream, path: Path) -> StreamInfo:
     context = stream.codec_context
-    picture = None if common.is_attached_picture else _first_picture(path, stream.index)
+    picture = None if common.is_attached_picture else first_picture(path, stream.index)
     matrix = display_matrix_of(picture) if picture else None
     tags = picture or context
     return replace(
@@ -175,16 +176,6 @@ def _with_picture(common: StreamInfo, stream: av.VideoStream, path: Path) -> Str
         color_primaries=PRIMARIES_NAMES.get(int(tags.color_primaries), "unspecified"),
         color_transfer=TRANSFER_NAMES.get(int(tags.color_trc), "unspecified"),
     )
-
-
-def _first_picture(path: Path, stream_index: int) -> av.VideoFrame | None:
-    with open_source(path) as container:
-        for packet in itertools.islice(container.demux(container.streams[stream_index]), NUM_RATE_PACKETS):
-            with contextlib.suppress(av.FFmpegError, EOFError):
-                for picture in packet.decode():
-                    if isinstance(picture, av.VideoFrame):
-                        return picture
-    return None
 
 
 def _frame_rate_kind(path: Path, stream_index: int) -> Literal["constant", "variable", "unknown"]:

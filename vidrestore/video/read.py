@@ -18,6 +18,7 @@ from vidrestore.errors import OptionsError, SourceError
 from vidrestore.frame import ColorTags, Frame, VideoInfo
 from vidrestore.layout import ChromaSiting
 from vidrestore.video.planes import FULL_RANGE, layout_of, planes_of
+from vidrestore.video.sample import matching_decord_reader
 from vidrestore.video.source import (
     FALLBACK_RATE_HZ,
     MAX_DAMAGED_IN_A_ROW,
@@ -28,7 +29,6 @@ from vidrestore.video.source import (
     display_matrix_of,
     first_video_stream,
     open_source,
-    presentation_times,
     rotation_deg_of,
 )
 
@@ -64,7 +64,8 @@ class VideoReader:
     time). Kept frames keep the source's pts; `VideoWriter` moves the clock of a cut output to its first frame.
 
     `decoder="decord"` passes the picture through decord's 8-bit RGB: colours of YUV sources are then no longer the
-    source's own samples. It needs decord and a clip where it finds as many frames as the container holds.
+    source's own samples. It needs decord, and a clip that is not turned for viewing and where decord finds as many
+    frames as the container holds.
 
     Raises SourceError for a file that holds no video we can decode, OptionsError when nothing lies in the span.
     """
@@ -284,15 +285,19 @@ class VideoReader:
             yield pts, picture
 
     def _in_span(self, timed: Iterator[tuple[int, av.VideoFrame]]) -> Iterator[tuple[int, av.VideoFrame]]:
-        start_s = self._origin_s + Fraction(self._start_s) if self._start_s else None
-        end_s = self._origin_s + Fraction(self._end_s) if self._end_s is not None else None
         for pts, picture in timed:
-            # Half a tick of slack: a time read off this very clock and typed in again must find its frame.
-            time_s = (Fraction(pts) + Fraction(1, 2)) * self._time_base
-            if end_s is not None and time_s >= end_s:
+            if self._end_s is not None and self._time_in_span_s(pts) >= self._end_s:
                 return
-            if start_s is None or time_s >= start_s:
+            if not self._is_before_span(pts):
                 yield pts, picture
+
+    def _is_before_span(self, pts: int) -> bool:
+        return bool(self._start_s) and self._time_in_span_s(pts) < (self._start_s or 0)
+
+    def _time_in_span_s(self, pts: int) -> Fraction:
+        """From the beginning as a player shows it, later by half a tick of slack: a time read off this very clock and
+        typed in again must find its frame."""
+        return (Fraction(pts) + Fraction(1, 2)) * self._time_base - self._origin_s
 
     def _nothing_decoded(self) -> SourceError | OptionsError:
         if self._start_s or self._end_s is not None:
@@ -312,13 +317,13 @@ class VideoReader:
             return replace(own.info, layout=self.info.layout, color=color)
 
     def _decord_frames(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        from vidrestore.video.sample import matching_decord_reader  # late: it imports this module
-
-        pts = presentation_times(self._packets())
-        reader = matching_decord_reader(self.path, self._container, self._stream, num_frames=len(pts))
-        if reader is None or len(set(pts)) != len(pts):
+        match = matching_decord_reader(self.path)
+        if match is None:
             raise SourceError(f"{self.path}: decord is not installed or does not see the same frames; {PYAV_INSTEAD}")
+        reader, pts = match
         for index, frame_pts in enumerate(pts):
+            if self._is_before_span(frame_pts):
+                continue  # decord seeks by itself
             try:
                 rgb = reader[index].asnumpy()
             except Exception as exc:  # decord raises its own errors

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from vidrestore.errors import SourceError
 from vidrestore.video.planes import FULL_RANGE, LIMITED_RANGE, layout_of
-from vidrestore.video.source import SEEK_MARGIN_S, first_video_stream, open_source, presentation_times
+from vidrestore.video.source import (
+    SEEK_MARGIN_S,
+    display_matrix_of,
+    first_picture,
+    first_video_stream,
+    open_source,
+    presentation_times,
+)
 
 log = logging.getLogger("vidrestore")
 
@@ -39,8 +46,8 @@ class SampledFrame:
 def sample_frames(path: Path, num_frames: int) -> list[SampledFrame]:
     """Up to `num_frames` frames, evenly spaced over the clip, in order of time.
 
-    decord reads them where it sees the same stream as `VideoReader` in its full depth (8-bit, a single video stream),
-    PyAV everywhere else. Raises SourceError when the file holds no video that can be decoded.
+    decord reads them where it sees the same stream as `VideoReader` in its full depth (8-bit, a single video stream,
+    not turned for viewing), PyAV everywhere else. Raises SourceError when the file holds no video that can be decoded.
     """
     if num_frames < 1:
         raise ValueError(f"num_frames is {num_frames}; it must be at least 1")
@@ -50,18 +57,27 @@ def sample_frames(path: Path, num_frames: int) -> list[SampledFrame]:
     return samples
 
 
-def matching_decord_reader(
-    path: Path, container: av.container.InputContainer, stream: av.VideoStream, *, num_frames: int
-) -> Any | None:
-    """decord's reader of a clip where it shows what PyAV shows: the same stream, size, depth and number of frames.
+def matching_decord_reader(path: Path) -> tuple[Any, list[int]] | None:
+    """decord's reader of a clip and the pts of its frames, where it shows what PyAV shows: the same stream, size,
+    depth and number of frames.
 
-    None elsewhere, and where decord is not installed (it has wheels for x86-64 only) or cannot open the clip.
+    None elsewhere, and where decord is not installed (it has wheels for x86-64 only) or cannot open the clip. The pts
+    are the packets', of the whole clip: decord's own times ignore start offsets.
     """
-    video_format = stream.codec_context.format
-    if video_format is None or any(component.bits != 8 for component in video_format.components):
-        return None  # decord reads 10 bits as 8, three levels off
-    if len(container.streams.video) != 1:
-        return None  # decord would pick another stream
+    with open_source(path) as container:
+        stream = first_video_stream(container, path)
+        size = (stream.codec_context.height, stream.codec_context.width)
+        video_format = stream.codec_context.format
+        if video_format is None or any(component.bits != 8 for component in video_format.components):
+            return None  # decord reads 10 bits as 8, three levels off
+        if len(container.streams.video) != 1:
+            return None  # decord would pick another stream
+        pts: list[int] = []
+        with contextlib.suppress(av.FFmpegError):
+            pts = presentation_times(container.demux(stream))
+        first = first_picture(path, stream.index)
+    if first is None or display_matrix_of(first) is not None:
+        return None  # decord turns the picture, after half a turn even without a change of size
     try:
         decord = importlib.import_module("decord")  # late: 0.2 s, and optional
     except (ImportError, OSError):
@@ -69,26 +85,23 @@ def matching_decord_reader(
     decord.logging.set_level(DECORD_QUIET)
     try:
         reader = decord.VideoReader(str(path.absolute()))
-        size = reader[0].shape[:2] if len(reader) else None  # decord turns rotated clips upright
+        same_size = len(reader) > 0 and reader[0].shape[:2] == size
     except Exception as exc:  # decord raises its own errors, RuntimeError and OSError alike
         log.debug("%s: decord cannot open it (%s)", path, exc)
         return None
     reader.seek(0)
-    same_size = size == (stream.codec_context.height, stream.codec_context.width)
-    return reader if same_size and len(reader) == num_frames else None
+    return (reader, pts) if same_size and len(reader) == len(pts) == len(set(pts)) else None
 
 
 def _sampled_with_decord(path: Path, num_frames: int) -> list[SampledFrame]:
-    """Empty where decord would not show what PyAV shows. Times are the packets': decord's own ignore start offsets."""
-    with open_source(path) as container:
-        stream = first_video_stream(container, path)
-        pts: list[int] = []
-        with contextlib.suppress(av.FFmpegError):
-            pts = presentation_times(container.demux(stream))
-        reader = matching_decord_reader(path, container, stream, num_frames=len(pts))
-        time_base = stream.time_base
-    if reader is None or time_base is None:
+    """Empty where decord would not show what PyAV shows."""
+    match = matching_decord_reader(path)
+    if match is None:
         return []
+    reader, pts = match
+    with open_source(path) as container:
+        time_base = first_video_stream(container, path).time_base
+    assert time_base is not None, "every demuxed stream has a time base"
     indices = _evenly_spaced(len(pts), num_frames)
     try:
         pictures = reader.get_batch(indices).asnumpy()

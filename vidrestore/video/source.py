@@ -1,5 +1,8 @@
 """Opening a source file, and what all its readers must agree on."""
 
+import contextlib
+import itertools
+import math
 import struct
 from collections.abc import Iterable
 from fractions import Fraction
@@ -22,6 +25,8 @@ MAX_STEP_BACK_S = 1.0
 """Time stamps that repeat or step back by less are mended; a larger step back is another recording, spliced in."""
 SEEK_MARGIN_S = 2.0
 """Seek this much before the start: containers seek by decoding time, and pictures are reordered by less than this."""
+MAX_PACKETS_TO_A_PICTURE = 1000
+"""Look no further for the first picture that decodes: 40 s at 25 frames/s."""
 FALLBACK_RATE_HZ = Fraction(25)
 """Spacing of frames without any time stamp in a stream that names no rate."""
 UNFINISHED = "check that the recording was completed"
@@ -51,8 +56,10 @@ def first_video_stream(container: av.container.InputContainer, path: Path) -> av
     """The first video stream that is no attached picture. Raises SourceError when there is none to decode."""
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams:
-        kinds = " and ".join(sorted({str(stream.type) for stream in container.streams})) or "no streams"
-        raise SourceError(f"{path}: holds no video, only {kinds}; name a file with pictures")
+        covers = ["a cover picture"] if container.streams.video else []
+        others = sorted({str(stream.type) for stream in container.streams if stream.type != "video"})
+        kinds = " and ".join([*others, *covers]) or "no streams"
+        raise SourceError(f"{path}: holds no video, only {kinds}; name a file with moving pictures")
     if streams[0].codec_context is None:
         raise SourceError(f"{path}: its video codec is unknown here; convert it first, e.g. with ffmpeg -c:v ffv1")
     return streams[0]
@@ -72,5 +79,21 @@ def display_matrix_of(picture: av.VideoFrame) -> tuple[int, ...] | None:
 
 
 def rotation_deg_of(picture: av.VideoFrame) -> int:
-    """Clockwise, to the nearest of 0, 90, 180 and 270."""
-    return round(-picture.rotation / 90) % 4 * 90
+    """Clockwise, to the nearest of 0, 90, 180 and 270; a mirrored picture is mirrored left to right after this turn.
+
+    Read off how the height of the shown picture grows (the matrix' second column), so that upright faces are upright
+    in mirrored videos too; FFmpeg's own angle follows the width, and turns a picture in a mirror upside down.
+    """
+    matrix = display_matrix_of(picture)
+    return round(math.degrees(math.atan2(matrix[1], matrix[4])) / 90) % 4 * 90 if matrix else 0
+
+
+def first_picture(path: Path, stream_index: int) -> av.VideoFrame | None:
+    """The first frame of a stream that decodes, read through a handle of its own; None when none does soon."""
+    with open_source(path) as container, contextlib.suppress(av.FFmpegError):
+        for packet in itertools.islice(container.demux(container.streams[stream_index]), MAX_PACKETS_TO_A_PICTURE):
+            with contextlib.suppress(av.FFmpegError, EOFError):
+                for picture in packet.decode():
+                    if isinstance(picture, av.VideoFrame):
+                        return picture
+    return None

@@ -57,7 +57,8 @@ class CopiedTracks:
     """The source's other tracks, on their way into `output`, read through a handle of their own.
 
     Without a span every packet is copied with its time. With one, a track keeps the packets that begin inside it, and
-    all move by the same time: `begin` tells where the output's clock starts.
+    all move by the same time: `begin` tells where the output's clock starts. A subtitle that is on screen then is kept
+    too, shortened.
 
     Raises TargetError, before any work, when the container cannot hold a sound or subtitle track.
     """
@@ -202,7 +203,8 @@ class CopiedTracks:
         streams = [stream for stream in self._source.streams if stream.index in self._outputs]
         if not streams:
             return
-        if self._begin_s is not None:
+        # A subtitle may have come on screen any time ago, and a seek would pass over it.
+        if self._begin_s is not None and not any(stream.type == "subtitle" for stream in streams):
             start_s = max(self._begin_s - Fraction(SEEK_MARGIN_S), self._origin_s)
             try:
                 self._source.seek(math.floor(start_s * av.time_base))

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import uuid
+from collections import deque
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -85,8 +86,12 @@ class VideoWriter:
         self._moves_clock = bool(start_s)
         self._offset = 0
         self._begun = False
-        self._ordinal_pts: dict[int, int] = {}
         self._num_written = 0
+        self._first_pts = 0
+        self._waiting_pts: deque[int] = deque()
+        """With a fixed rate: the times of frames that the encoder still has, in order."""
+        self._num_before = 0
+        """How many frames came before the first in `_waiting_pts`."""
         if self.encoder.encoder.name == "libsvtav1":
             os.environ.setdefault("SVT_LOG", "1")  # errors only: it prints to stderr and has no other switch
         self._temporary = _reserve_beside(target)
@@ -133,7 +138,7 @@ class VideoWriter:
             pts = frame.pts - self._offset
             if self.encoder.encoder.fixed_rate:
                 picture.pts, picture.time_base = self._num_written, 1 / self._rate
-                self._ordinal_pts[self._num_written] = pts
+                self._waiting_pts.append(pts)
             else:
                 picture.pts, picture.time_base = pts, self._like.time_base
             self._num_written += 1
@@ -210,6 +215,7 @@ class VideoWriter:
         assert self._tracks is not None
         self._begun = True
         self._offset = first.pts if self._moves_clock else 0
+        self._first_pts = first.pts - self._offset
         self._tracks.begin(first.pts * first.time_base)
 
     def _mux(self, packets: Sequence["Packet[av.VideoStream]"]) -> None:
@@ -222,10 +228,13 @@ class VideoWriter:
         """Replace a frame count by the frame's own time, and the decoding order likewise."""
         assert packet.pts is not None
         assert packet.dts is not None
-        pts, first = self._ordinal_pts, min(self._ordinal_pts)
         frame_ticks = max(1, round(1 / (self._rate * self._like.time_base)))
-        dts = pts[packet.dts] if packet.dts >= first else pts[first] - (first - packet.dts) * frame_ticks
-        packet.pts, packet.dts = pts[packet.pts], dts
+        # Decoding times only rise and no packet is shown before it is decoded: earlier frames are done with.
+        while self._num_before < packet.dts:
+            self._waiting_pts.popleft()
+            self._num_before += 1
+        dts = self._waiting_pts[0] if packet.dts >= 0 else self._first_pts + packet.dts * frame_ticks
+        packet.pts, packet.dts = self._waiting_pts[packet.pts - self._num_before], dts
         packet.duration = frame_ticks
         packet.time_base = self._like.time_base
 
@@ -263,10 +272,21 @@ class VideoWriter:
 
 
 def encodable_frame(planes: Sequence[Plane], layout: PixelLayout, resolved: ResolvedEncoder) -> av.VideoFrame:
-    """An FFmpeg frame in the encoder's format: the same samples where it can hold them, else spread out losslessly."""
+    """An FFmpeg frame in the encoder's format: the same samples where it can hold them.
+
+    Elsewhere samples are spread out: more bits and gray as colour hold the very same levels; finer chroma is
+    interpolated between the source's samples (bilinearly, by FFmpeg's scaler), so that chroma may differ by some
+    levels once it is made coarse again. Fewer bits (ProRes) are rounded to the nearest level.
+    """
     fitted = resolved.layout
     if fitted.name == layout.name:
         return av_frame_of(planes, layout, resolved.pix_fmt)
+    if fitted.depth_bits < layout.depth_bits:
+        rounded = [
+            _rounded(plane, layout.depth_bits, fitted.depth_bits, is_alpha=layout.has_alpha and plane is planes[-1])
+            for plane in planes
+        ]
+        return av_frame_of(rounded, fitted, resolved.pix_fmt)
     if layout.family == "gray" and fitted.family == "yuv":
         dtype = np.uint8 if fitted.depth_bits == 8 else np.uint16
         luma = cast(Plane, np.left_shift(planes[0].astype(dtype), fitted.depth_bits - layout.depth_bits))
@@ -281,6 +301,17 @@ def encodable_frame(planes: Sequence[Plane], layout: PixelLayout, resolved: Reso
         format=fitted.name, src_color_range=color_range, dst_color_range=color_range
     )
     return spread.reformat(format=resolved.pix_fmt)
+
+
+def _rounded(plane: Plane, from_bits: int, to_bits: int, *, is_alpha: bool) -> Plane:
+    """Samples of at most 15 bits as the nearest level of fewer. Colour codes are multiples of one another in all
+    depths (ITU-T H.273); alpha's largest code is opaque in each."""
+    top = (1 << to_bits) - 1
+    if is_alpha:
+        from_top = (1 << from_bits) - 1
+        return cast(Plane, ((plane.astype(np.uint32) * top + from_top // 2) // from_top).astype(np.uint16))
+    shift_bits = from_bits - to_bits
+    return cast(Plane, np.minimum((plane + (1 << (shift_bits - 1))) >> shift_bits, top).astype(np.uint16))
 
 
 def _reserve_beside(target: Path) -> Path:
