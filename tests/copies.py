@@ -11,8 +11,9 @@ import pytest
 
 from vidrestore.errors import TargetError
 from vidrestore.frame import Frame
+from vidrestore.video.encode import EncodeSettings
 from vidrestore.video.read import VideoReader
-from vidrestore.video.write import EncodeSettings, VideoWriter
+from vidrestore.video.write import VideoWriter
 
 LOSSLESS = EncodeSettings(lossless=True, preset=None)
 CONTAINER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder"}

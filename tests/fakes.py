@@ -37,6 +37,7 @@ class FixedDetector:
         self.spec = fake_spec("detector")
         self.sha256 = FAKE_SHA256
         self.faces = faces
+        self.batch_images = 4
         self.batch_sizes: list[int] = []
 
     def detect(self, images: NDArray[np.uint8]) -> list[tuple[Detection, ...]]:

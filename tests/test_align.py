@@ -12,13 +12,8 @@ from vidrestore.face import TrackedFace, template_px
 from vidrestore.frame import FrameFaces
 from vidrestore.images import frame_from_rgb
 from vidrestore.models.spec import ModelSpec
-from vidrestore.stages.align import (
-    align_faces,
-    cut_crop,
-    invert,
-    similarity,
-    warp,
-)
+from vidrestore.stages.align import align_faces, cut_crop
+from vidrestore.stages.crop_geometry import invert, similarity, warp
 
 SPEC = ModelSpec("test", "restorer", "test", None, None, None, "none", "none", crop_px=128, template="tight")
 

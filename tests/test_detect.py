@@ -97,11 +97,11 @@ def test_a_video_stored_on_its_side_is_shown_upright(rotation_deg: int) -> None:
 
 
 def test_the_copy_is_large_enough_for_small_faces_and_no_larger() -> None:
-    """A face of 24 px in 1080p keeps 19 px; larger frames are bounded; small ones are enlarged, but not without end."""
-    assert detection_size(1920, 1080) == (MAX_LONG_SIDE_PX, 864)
-    assert detection_size(2160, 3840) == (864, MAX_LONG_SIDE_PX)
+    """1080p keeps its faces of 24 px; larger frames are bounded; small ones are enlarged, but not without end."""
+    assert detection_size(1920, 1080) == (1920, 1080)
+    assert detection_size(2160, 3840) == (1080, MAX_LONG_SIDE_PX)
     assert detection_size(640, 360) == (640, 360)
     assert detection_size(320, 240) == (480, 360)
     assert detection_size(16, 16) == (64, 64)
-    (frame,) = frames_with_spots([(1920, 1080)], [(100, 100)])
-    assert detection_image(frame).shape == (864, MAX_LONG_SIDE_PX, 3)
+    (frame,) = frames_with_spots([(3840, 2160)], [(100, 100)])
+    assert detection_image(frame).shape == (1080, MAX_LONG_SIDE_PX, 3)

@@ -9,7 +9,7 @@ import pytest
 from tests.clips import picture_rgb
 from vidrestore.errors import OptionsError, TargetError
 from vidrestore.frame import ColorTags, VideoInfo
-from vidrestore.video.encode import ENCODERS, Encoder, EncodeSettings, ResolvedEncoder, resolve_encoder
+from vidrestore.video.encode import ENCODERS, Encoder, EncodeSettings, Encoding, resolve_encoding
 from vidrestore.video.planes import planar_layout
 
 
@@ -27,13 +27,12 @@ def info(pix_fmt: str = "yuv420p", *, width_px: int = 64, height_px: int = 48, c
         codec=codec,
         rotation_deg=0,
         sample_aspect=Fraction(1),
-        has_audio=False,
         color=ColorTags(0, 2, 2, 2),
     )
 
 
-def resolve(like: VideoInfo, suffix: str = ".mp4", **settings: object) -> ResolvedEncoder:
-    return resolve_encoder(EncodeSettings(**settings), like, suffix)  # type: ignore[arg-type]
+def resolve(like: VideoInfo, suffix: str = ".mp4", **settings: object) -> Encoding:
+    return resolve_encoding(EncodeSettings(**settings), like, suffix)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -64,12 +63,11 @@ def resolve(like: VideoInfo, suffix: str = ".mp4", **settings: object) -> Resolv
 def test_the_default_fits_picture_and_container_and_loses_no_level(
     pix_fmt: str, suffix: str, encoder: str, encoded_as: str
 ) -> None:
-    resolved = resolve(info(pix_fmt), suffix)
-    assert (resolved.encoder.name, resolved.pix_fmt) == (encoder, encoded_as)
+    encoding = resolve(info(pix_fmt), suffix)
+    assert (encoding.encoder.name, encoding.pix_fmt) == (encoder, encoded_as)
     source = planar_layout(pix_fmt)
     assert source is not None
-    assert resolved.layout.depth_bits >= source.depth_bits
-    assert resolved.exact == (resolved.layout.name == source.name)
+    assert encoding.layout.depth_bits >= source.depth_bits
 
 
 @pytest.mark.parametrize(
@@ -87,10 +85,9 @@ def test_the_default_fits_picture_and_container_and_loses_no_level(
     ],
 )
 def test_lossless_takes_the_very_format(pix_fmt: str, suffix: str, encoder: str) -> None:
-    resolved = resolve(info(pix_fmt), suffix, lossless=True)
-    assert resolved.encoder.name == encoder
-    assert resolved.exact
-    assert resolved.layout.name == pix_fmt
+    encoding = resolve(info(pix_fmt), suffix, lossless=True)
+    assert encoding.encoder.name == encoder
+    assert encoding.layout.name == pix_fmt
 
 
 def test_odd_sizes_get_full_chroma_where_the_codec_crops_in_pairs() -> None:
@@ -99,11 +96,6 @@ def test_odd_sizes_get_full_chroma_where_the_codec_crops_in_pairs() -> None:
     assert resolve(info(width_px=64, height_px=47)).pix_fmt == "yuv422p"
     assert resolve(odd, lossless=True).encoder.name == "libvpx-vp9"  # holds odd 4:2:0, in MP4 too
     assert resolve(odd, ".mkv", lossless=True).encoder.name == "ffv1"
-
-
-def test_the_size_that_counts_is_that_of_the_output() -> None:
-    resolved = resolve_encoder(EncodeSettings(), info(width_px=63, height_px=48), ".mp4", size_px=(126, 48))
-    assert resolved.pix_fmt == "yuv420p"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +133,7 @@ def test_every_encoder_can_be_asked_for_by_name_or_codec_and_works(encoder: Enco
     suffix = ".mov" if encoder.name == "dnxhd" else ".mkv"
     by_name = resolve(picture, suffix, codec=encoder.name)
     assert by_name.encoder is encoder
-    assert by_name.exact
+    assert by_name.layout == picture.layout
     assert resolve(picture, suffix, codec=encoder.codec).encoder is encoder
     context = av.CodecContext.create(encoder.name, "w")
     assert isinstance(context, av.VideoCodecContext)
@@ -156,9 +148,9 @@ def test_every_encoder_can_be_asked_for_by_name_or_codec_and_works(encoder: Enco
 def test_prores_with_alpha_goes_into_prores_by_default_and_is_never_called_lossless() -> None:
     decoded = info("yuva444p12le", codec="prores")  # its depth in FFmpeg's decoder; the encoder takes 10
     for settings in ({}, {"codec": "source"}):
-        resolved = resolve(decoded, ".mov", **settings)
-        assert (resolved.encoder.name, resolved.pix_fmt, resolved.exact) == ("prores_ks", "yuva444p10le", False)
-        assert resolved.options["profile"] == "4444"
+        encoding = resolve(decoded, ".mov", **settings)
+        assert (encoding.encoder.name, encoding.pix_fmt) == ("prores_ks", "yuva444p10le")
+        assert encoding.options["profile"] == "4444"
     assert resolve(decoded, ".mkv").encoder.name == "ffv1"
     assert resolve(info("yuv444p12le", codec="prores"), ".mov").encoder.name == "libx265"  # holds all 12 bits
     with pytest.raises(TargetError, match=r"cannot hold 64x48 yuva444p12le without loss; use --codec ffv1 .* \.mkv"):
@@ -168,8 +160,8 @@ def test_prores_with_alpha_goes_into_prores_by_default_and_is_never_called_lossl
 
 
 def test_crf_and_preset_reach_the_encoder() -> None:
-    resolved = resolve(info(), crf=23, preset="slow")
-    assert (resolved.options["crf"], resolved.options["preset"]) == ("23", "slow")
+    encoding = resolve(info(), crf=23, preset="slow")
+    assert (encoding.options["crf"], encoding.options["preset"]) == ("23", "slow")
     assert resolve(info()).options["crf"] == "15"
 
 

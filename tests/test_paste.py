@@ -9,7 +9,7 @@ from tests.faces import aligned, face_at, smooth_picture, yuv_frame
 from vidrestore.face import RestoredFace
 from vidrestore.frame import Frame
 from vidrestore.images import frame_from_rgb
-from vidrestore.stages.align import crop_corners_px
+from vidrestore.stages.crop_geometry import crop_corners_px
 from vidrestore.stages.paste import feather_mask, paste_into
 
 

@@ -106,7 +106,6 @@ def test_info_has_the_facts_of_the_stream(tmp_path: Path) -> None:
         assert (info.codec, info.average_rate, info.time_base) == ("hevc", 25, Fraction(1, 12800))
         assert (info.num_frames_from_header, reader.num_frames_expected) == (12, 12)
         assert info.layout.matrix == "bt2020"
-        assert not info.has_audio
     with VideoReader(CLIPS["rotated"].make(tmp_path)) as reader:
         assert reader.info.rotation_deg == 90
         assert reader.info.display_matrix is not None

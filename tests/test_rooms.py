@@ -13,10 +13,10 @@ PACKAGE = Path(vidrestore.__file__).parent
 HEAVY = ("torch", "av", "cv2", "scipy", "facexlib", "decord", "matplotlib")
 
 FORBIDDEN = {
-    "core": ("torch", "av", "cv2", "vidrestore.video", "vidrestore.stages", "vidrestore.models"),
-    "video": ("torch", "cv2", "vidrestore.stages", "vidrestore.models", "vidrestore.face"),
-    "stages": ("torch", "av", "vidrestore.video"),
-    "models": ("av", "vidrestore.video", "vidrestore.stages"),
+    "core": ("torch", "av", "cv2", "vidrestore.video", "vidrestore.stages", "vidrestore.models", "vidrestore.training"),
+    "video": ("torch", "cv2", "vidrestore.stages", "vidrestore.models", "vidrestore.training"),
+    "stages": ("torch", "av", "vidrestore.video", "vidrestore.training"),
+    "models": ("av", "vidrestore.video", "vidrestore.stages", "vidrestore.training"),
     "pipeline": ("vidrestore.training",),
 }
 CORE = ("frame.py", "face.py", "layout.py", "errors.py", "options.py", "report.py", "background.py", "target.py")

@@ -9,8 +9,9 @@ from av.stream import Disposition
 
 from tests.clips import CLIPS, picture_rgb
 from tests.copies import container_facts, copy, other_packets, read, refused, same_samples, times_s
+from vidrestore.video.encode import EncodeSettings
 from vidrestore.video.read import VideoReader
-from vidrestore.video.write import EncodeSettings, VideoWriter
+from vidrestore.video.write import VideoWriter
 
 
 def test_sound_and_picture_move_together_into_matroska(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from safetensors import safe_open
 
 from vidrestore.errors import InputError, OptionsError, WeightsError
 from vidrestore.face import Detection
-from vidrestore.models.face_detector import build_network, priors_px
+from vidrestore.models.face_detector import build_network, network_from_state_dict, priors_px
 from vidrestore.models.spec import ModelSpec
+from vidrestore.training import detector_data
 from vidrestore.training.degrade import Degradation
 from vidrestore.training.detector import (
     DetectorTraining,
@@ -37,6 +38,7 @@ from vidrestore.training.detector_data import (
     label_scene,
     load_backgrounds,
     load_face_pictures,
+    turn_head,
 )
 from vidrestore.training.detector_evaluation import compare_detectors, landmark_error, load_pictures, table
 
@@ -91,8 +93,11 @@ def pool(maker: SceneMaker) -> SamplePool:
 
 
 @pytest.mark.parametrize(("side_px", "angle_deg"), [(20.0, 0.0), (47.0, 25.0), (120.0, -30.0)])
-def test_a_pasted_face_lies_where_its_label_says(side_px: float, angle_deg: float) -> None:
+def test_a_pasted_face_lies_where_its_label_says(
+    side_px: float, angle_deg: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Landmarks hit the green dots (mirrored or not), the box has the asked side within 2%."""
+    monkeypatch.setattr(detector_data, "TURNED_SHARE", 0.0)
     data = cv2.imencode(".png", drawn_face()[:, :, ::-1])[1].tobytes()
     face = FacePicture(data, np.array([30, 32, 70, 88], np.float32), POINTS, True)
     for seed in range(4):
@@ -106,6 +111,23 @@ def test_a_pasted_face_lies_where_its_label_says(side_px: float, angle_deg: floa
             assert around.max() > np.percentile(greenness, 95) + 10
         left_eye, right_eye = scene.landmarks[0][:2]
         assert left_eye[0] < right_eye[0], "left stays the viewer's left, also when mirrored"
+
+
+@pytest.mark.parametrize("yaw_deg", [-50.0, -20.0, 20.0, 50.0])
+def test_a_turned_head_carries_its_landmarks_along(yaw_deg: float) -> None:
+    """The nose goes to the side the head is turned to, each landmark still sits on its green dot (2 px)."""
+    wide = cv2.copyMakeBorder(drawn_face(), 0, 0, 60, 60, cv2.BORDER_REPLICATE)
+    box, points = np.array([90, 32, 130, 88], np.float32), POINTS + np.float32([60, 0])
+    image, turned_box, moved = turn_head(np.asarray(wide, np.uint8), box, points, yaw_deg)
+    assert np.sign(moved[2, 0] - moved[:2, 0].mean()) == np.sign(yaw_deg)
+    assert turned_box[2] - turned_box[0] < box[2] - box[0]
+    greenness = image[:, :, 1].astype(float) - image[:, :, [0, 2]].mean(axis=2)
+    far_eye = 1 if yaw_deg > 0 else 0
+    for index, (x, y) in enumerate(moved):
+        if index == far_eye and abs(yaw_deg) > 45:
+            continue  # may be hidden behind the nose
+        around = greenness[round(y) - 2 : round(y) + 3, round(x) - 2 : round(x) + 3]
+        assert around.max() > 60
 
 
 def test_hidden_faces_are_not_asked_for() -> None:
@@ -194,6 +216,19 @@ def test_weights_too_large_for_half_are_refused(tmp_path: Path) -> None:
     torch.save({"ema": state, "step": 1, "elapsed_s": 1.0}, tmp_path / "c.pt")
     with pytest.raises(WeightsError, match="float16"):
         export_detector(tmp_path / "c.pt", tmp_path / "o.safetensors")
+
+
+def test_the_offset_at_export_moves_every_face_score(tmp_path: Path) -> None:
+    """An offset of -0.405 turns a score of 0.6 into 0.5."""
+    state = build_network("mobile0.25").state_dict()
+    torch.save({"ema": state, "step": 1, "elapsed_s": 1.0}, tmp_path / "c.pt")
+    scores = []
+    for name, offset in (("plain", 0.0), ("moved", -0.405)):
+        export_detector(tmp_path / "c.pt", tmp_path / f"{name}.safetensors", face_logit_offset=offset)
+        network = network_from_state_dict(load_state_dict(tmp_path / f"{name}.safetensors"), file_name=name)
+        with torch.inference_mode():
+            scores.append(torch.logit(network(torch.zeros(1, 3, 64, 64))[1][..., 1]))
+    torch.testing.assert_close(scores[1], scores[0] - 0.405, atol=2e-3, rtol=0)
 
 
 def test_learning_rate_warms_up_and_falls_to_zero(recipe: DetectorTraining) -> None:

@@ -14,11 +14,8 @@ from vidrestore.models.gpen import Gpen, GpenConfig
 from vidrestore.models.spec import ModelSpec
 from vidrestore.models.state_dict import MAX_TENSORS_BYTES, read_state_dict
 from vidrestore.models.weights import (
-    choose_restorer,
-    face_width_in_crop_px,
     file_sha256,
     find,
-    has_choice,
     installed_path,
     pin,
     pin_path,
@@ -250,60 +247,6 @@ def test_verify_finds_the_one_damaged_file(weights_folder: Path) -> None:
     assert checks["gpen-bfr-256"].sha256 == checks["gpen-bfr-256"].expected_sha256 is not None
     assert checks["gpen-bfr-1024"].sha256 is not None
     assert checks["gpen-bfr-1024"].expected_sha256 is None  # nobody has said what it should be
-
-
-# ---- Choosing
-
-
-@pytest.mark.parametrize(
-    ("installed", "face_px", "on_cpu", "chosen"),
-    [
-        ([], 100, False, EMBEDDED_RESTORER),
-        (["gpen-bfr-256"], 100, True, "gpen-bfr-256"),
-        (["gpen-bfr-256", "gpen-bfr-512"], 20, True, "gpen-bfr-512"),
-        (["gpen-bfr-512", "gpen-bfr-1024"], 200, False, "gpen-bfr-512"),
-        (["gpen-bfr-512", "gpen-bfr-1024"], 300, False, "gpen-bfr-1024"),
-        (["gpen-bfr-512", "gpen-bfr-1024"], 300, True, "gpen-bfr-512"),  # never 1024 on a CPU unasked
-        (["gpen-bfr-1024"], 300, True, EMBEDDED_RESTORER),
-        (["gpen-bfr-512", "gpen-bfr-2048"], 3000, False, "gpen-bfr-2048"),
-    ],
-)
-def test_auto_takes_the_best_installed_model_for_the_faces(
-    weights_folder: Path, installed: list[str], face_px: float, on_cpu: bool, chosen: str
-) -> None:
-    for name in installed:
-        put(weights_folder, name)
-    spec, line = choose_restorer("auto", [face_px] * 10, on_cpu=on_cpu)
-    assert spec.name == chosen
-    assert f"model {chosen}" in line
-    assert "\n" not in line
-
-
-def test_auto_says_how_to_get_a_better_model_and_only_then(weights_folder: Path) -> None:
-    assert not has_choice(on_cpu=True)
-    assert "`vidrestore models pull gpen-bfr-512`" in choose_restorer("auto", [], on_cpu=True)[1]
-    put(weights_folder, "gpen-bfr-512")
-    assert has_choice(on_cpu=True)
-    assert "pull" not in choose_restorer("auto", [], on_cpu=True)[1]
-    assert "`vidrestore models pull gpen-bfr-1024`" in choose_restorer("auto", [400.0], on_cpu=False)[1]
-
-
-def test_auto_looks_at_the_larger_faces_but_not_at_one_that_is_by_chance(weights_folder: Path) -> None:
-    put(weights_folder, "gpen-bfr-512")
-    put(weights_folder, "gpen-bfr-1024")
-    assert choose_restorer("auto", [100.0] * 95 + [400.0] * 5, on_cpu=False)[0].name == "gpen-bfr-512"
-    assert choose_restorer("auto", [100.0] * 80 + [400.0] * 20, on_cpu=False)[0].name == "gpen-bfr-1024"
-
-
-def test_what_is_asked_for_is_taken(weights_folder: Path) -> None:
-    assert choose_restorer("gpen-bfr-2048", [10.0], on_cpu=True)[0].name == "gpen-bfr-2048"
-    with pytest.raises(WeightsError, match="retinaface-lite: a detector, not a restorer"):
-        choose_restorer("retinaface-lite", [], on_cpu=True)
-
-
-def test_the_tight_template_shows_a_face_nearly_twice_as_large() -> None:
-    assert face_width_in_crop_px(spec_of("gpen-bfr-512")) == pytest.approx(233, abs=1)
-    assert face_width_in_crop_px(spec_of("gpen-lite-256")) == pytest.approx(200, abs=1)
 
 
 def test_embedded_models_are_found_beside_a_folder_of_the_users_own(

@@ -24,9 +24,9 @@ from tests.copies import (
 )
 from vidrestore.errors import RestoreError, SourceError, TargetError
 from vidrestore.frame import ColorTags, Frame
-from vidrestore.video import write
+from vidrestore.video.encode import EncodeSettings
 from vidrestore.video.read import VideoReader
-from vidrestore.video.write import EncodeSettings, VideoWriter
+from vidrestore.video.write import VideoWriter
 
 
 def spelled_out(color: ColorTags) -> ColorTags:
@@ -205,7 +205,7 @@ def test_a_wider_picture_can_be_written_for_comparison(tmp_path: Path) -> None:
     target = tmp_path / "double.mp4"
     with (
         VideoReader(source) as reader,
-        VideoWriter(target, like=reader.info, source=source, size_px=(128, 48)) as writer,
+        VideoWriter(target, like=replace(reader.info, width_px=128), source=source) as writer,
     ):
         for frame in reader.frames():
             planes = tuple(np.concatenate([plane, plane], axis=1) for plane in frame.planes)
@@ -270,7 +270,7 @@ def test_a_disk_that_fills_up_is_one_clear_line_and_leaves_nothing(
     source = CLIPS["long"].make(tmp_path)
     target = tmp_path / "copy.mp4"
     request.getfixturevalue("small_disk")
-    with pytest.raises(TargetError, match=r"copy\.mp4: cannot be written \(.*\); free space or choose another folder"):
+    with pytest.raises(TargetError, match=r"copy\.mp4: cannot be written \(.*\); free space or choose another place"):
         copy(source, target)
     assert not target.exists()
     assert hidden_files(tmp_path) == []
@@ -282,7 +282,7 @@ def test_no_space_left_is_named_as_such(tmp_path: Path, monkeypatch: pytest.Monk
     def no_space(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(write.os, "replace", no_space)
+    monkeypatch.setattr(os, "replace", no_space)
     with pytest.raises(TargetError, match="No space left on device"):
         copy(source, tmp_path / "copy.mp4")
     assert hidden_files(tmp_path) == []
@@ -290,9 +290,9 @@ def test_no_space_left_is_named_as_such(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_folder_that_cannot_be_written_to_is_found_before_any_work(tmp_path: Path) -> None:
     source = CLIPS["h264"].make(tmp_path)
-    assert "No such file or directory); choose another with -o" in refused(source, tmp_path / "none" / "copy.mp4")
+    assert "cannot be written (No such file or directory)" in refused(source, tmp_path / "none" / "copy.mp4")
     (tmp_path / "file").write_text("")
-    assert "the folder cannot be written to" in refused(source, tmp_path / "file" / "copy.mp4")
+    assert "cannot be written (Not a directory)" in refused(source, tmp_path / "file" / "copy.mp4")
 
 
 def test_a_folder_without_permission_is_found_before_any_work(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         VidrestoreError,
         WeightsError,
     )
+    from vidrestore.loading import Models, load_models
     from vidrestore.models.backends.pytorch import load_gpen
     from vidrestore.options import Options
     from vidrestore.pipeline import restore_video
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "InputError": "vidrestore.errors",
+    "Models": "vidrestore.loading",
     "Options": "vidrestore.options",
     "OptionsError": "vidrestore.errors",
     "Report": "vidrestore.report",
@@ -34,6 +36,7 @@ _HOMES = {
     "TargetError": "vidrestore.errors",
     "VidrestoreError": "vidrestore.errors",
     "WeightsError": "vidrestore.errors",
+    "load_models": "vidrestore.loading",
     "load_gpen": "vidrestore.models.backends.pytorch",
     "restore_image": "vidrestore.still",
     "restore_video": "vidrestore.pipeline",
@@ -41,6 +44,7 @@ _HOMES = {
 
 __all__ = [
     "InputError",
+    "Models",
     "Options",
     "OptionsError",
     "Report",
@@ -51,6 +55,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "load_gpen",
+    "load_models",
     "restore_image",
     "restore_video",
 ]

@@ -103,7 +103,7 @@ def option_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         if kind is bool:
             command = click.option(f"{name}/--no-{name[2:]}", default=None, help=help_text)(command)
             continue
-        if spec.name in ("start", "end"):
+        if spec.metadata["is_time"]:
             shown: Any = click.STRING
         elif words:
             shown = click.Choice(words)
@@ -162,7 +162,7 @@ def summary(report: Report) -> str:
     stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.seconds_per_stage.items() if seconds >= 0.05)
     lines = [
         f"{report.target}: {report.num_frames} frames, {report.num_faces_restored} faces restored, "
-        f"{report.num_faces_skipped} left alone, {report.num_tracks} people",
+        f"{report.num_faces_skipped} left alone, {report.num_tracks} tracks",
         f"{report.seconds_total:.1f} s ({rate:.1f} frames/s) with {report.model} on {report.device}; seconds: {stages}",
     ]
     return "\n".join(lines)

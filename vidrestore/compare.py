@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from vidrestore.frame import Frame, RestoredFrame, VideoInfo
-from vidrestore.video.write import EncodeSettings, VideoWriter
+from vidrestore.video.encode import EncodeSettings
+from vidrestore.video.write import VideoWriter
 
 
 def side_by_side(done: RestoredFrame, rotation_deg: int) -> Frame:

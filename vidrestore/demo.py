@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vidrestore.options import Options
+from vidrestore.pixels import rgb_picture
 from vidrestore.report import Report
 from vidrestore.target import writing
 from vidrestore.video.sample import sample_frames
@@ -99,8 +100,8 @@ def write_contact_sheet(degraded: Path, restored: Path, sheet: Path) -> None:
     """A row of moments of the degraded clip above the same ones of the restored clip, as PNG."""
     rows = []
     for clip in (degraded, restored):
-        closeups = [_closeup(sample.rgb) for sample in sample_frames(clip, NUM_CONTACT_FRAMES)]
-        rows.append(np.hstack(closeups))
+        frames = sample_frames(clip, NUM_CONTACT_FRAMES)
+        rows.append(np.hstack([_closeup(rgb_picture(frame.planes, frame.layout)) for frame in frames]))
     Image.fromarray(np.vstack(rows)).save(sheet)
 
 

@@ -72,7 +72,7 @@ class TrackedFace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AlignedFace:
-    """A tracked face with its crop: the source's on the way into the restorer, the restored one on the way out."""
+    """A tracked face and its crop of the source, on the way into the restorer."""
 
     face: TrackedFace
     crop: NDArray[np.uint8]

@@ -1,11 +1,11 @@
 """The faces file: what was found in every output frame, as JSON that other programs read.
 
     {"version": 1, "width_px": …, "height_px": …, "frames": [{"index": 0, "time_s": …, "faces": [{"track_id": 1,
-      "score": …, "box_xyxy_px": [4], "landmarks_px": [[x, y] * 5] (smoothed), "detected_landmarks_px": [5] or null,
-      "crop_corners_px": [[x, y] * 4] (clockwise from the crop's top left), "restored": true}]}]}
+      "score": …, "box_xyxy_px": [4], "landmarks_px": [[x, y] * 5] (smoothed), "detected_landmarks_px": [[x, y] * 5]
+      or null, "crop_corners_px": [[x, y] * 4] (clockwise from the crop's top left), "restored": true}]}]}
 
 Faces that were left alone have `"restored": false`, a `"reason"`, and null for the crop corners. Coordinates are those
-of the stored picture (before any rotation that a player applies).
+of the stored picture (before any rotation that a player applies), `time_s` is the output's clock.
 """
 
 import json
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vidrestore.face import RestoredFace, SkippedFace, TrackedFace
 from vidrestore.frame import RestoredFrame
-from vidrestore.stages.align import crop_corners_px
+from vidrestore.stages.crop_geometry import crop_corners_px
 from vidrestore.target import replaced_when_complete, writing
 
 FORMAT_VERSION = 1

@@ -30,7 +30,6 @@ class VideoInfo:
     """Clockwise, from the display matrix: 0, 90, 180 or 270. The planes are not rotated."""
     sample_aspect: Fraction
     """Pixel width over height; 1 for square pixels."""
-    has_audio: bool
     color: "ColorTags"
     display_matrix: tuple[int, ...] | None = None
     """The nine numbers that rotate or mirror the picture for viewing (FFmpeg's AV_PKT_DATA_DISPLAYMATRIX), if any."""

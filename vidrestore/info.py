@@ -4,15 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vidrestore.frame import Frame
-from vidrestore.images import frame_from_rgb, is_image, read_image
+from vidrestore.images import is_image, read_image
 from vidrestore.models.backends.pytorch import load_detector
 from vidrestore.models.catalog import EMBEDDED_DETECTOR
 from vidrestore.stages.detect import detect_faces
 from vidrestore.video.probe import ContainerInfo, StreamInfo, probe
 from vidrestore.video.sample import sample_frames
-
-NUM_SAMPLED_FRAMES = 8
-"""Enough to see who is in a clip; one second of work."""
 
 
 def describe(path: Path) -> Iterator[str]:
@@ -22,15 +19,14 @@ def describe(path: Path) -> Iterator[str]:
         frame = image.frame
         layout = frame.layout
         yield f"{path}: image, {frame.width_px}x{frame.height_px}, {layout.depth_bits} bits, {layout.family}"
-        yield from _faces([(0.0, frame)], image.rotation_deg)
+        yield from _faces([frame], image.rotation_deg)
         return
     container = probe(path)
     yield _headline(container)
     yield from (f"  stream {stream.index}: {_stream(stream)}" for stream in container.streams)
     pictures = [stream for stream in container.streams if stream.kind == "video" and not stream.is_attached_picture]
     if pictures:
-        samples = [(sample.time_s, frame_from_rgb(sample.rgb)) for sample in sample_frames(path, NUM_SAMPLED_FRAMES)]
-        yield from _faces(samples, pictures[0].rotation_deg or 0)
+        yield from _faces(sample_frames(path), pictures[0].rotation_deg or 0)
 
 
 def _headline(container: ContainerInfo) -> str:
@@ -80,14 +76,13 @@ def _picture(stream: StreamInfo) -> Iterator[str]:
     )
 
 
-def _faces(samples: list[tuple[float, Frame]], rotation_deg: int) -> Iterator[str]:
-    """A line for each (time in s, frame)."""
+def _faces(frames: list[Frame], rotation_deg: int) -> Iterator[str]:
+    """A line for each frame."""
     detector = load_detector(EMBEDDED_DETECTOR)
-    frames = [frame for _, frame in samples]
     found = detect_faces(frames, detector, batch_frames=1, rotation_deg=rotation_deg)
-    for (time_s, _), picture in zip(samples, found, strict=True):
+    for picture in found:
         boxes = [face.box_xyxy_px for face in picture.faces]
         sizes = sorted((round(float((box[2:] - box[:2]).max())) for box in boxes), reverse=True)
         listed = ", ".join(map(str, sizes))
         count = "no face" if not sizes else "1 face" if len(sizes) == 1 else f"{len(sizes)} faces"
-        yield f"  at {time_s:.2f} s: {count}" + (f" of {listed} px" if sizes else "")
+        yield f"  at {picture.frame.time_s:.2f} s: {count}" + (f" of {listed} px" if sizes else "")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from vidrestore.frame import Frame
 from vidrestore.models.backends.pytorch import load_detector, load_restorer, resolve_device
 from vidrestore.models.catalog import EMBEDDED_DETECTOR
+from vidrestore.models.choose import choose_restorer, has_choice
 from vidrestore.models.spec import FaceDetector, Restorer
-from vidrestore.models.weights import choose_restorer, has_choice
 from vidrestore.options import Options
 from vidrestore.report import Report
 from vidrestore.stages.detect import detect_faces
@@ -31,23 +31,23 @@ class Models:
         report.device, report.dtype = self.restorer.device_name, self.restorer.dtype_name
 
 
-def load_models(options: Options, report: Report, samples: Samples, *, rotation_deg: int) -> Models:
-    """Choose and load both models. Raises WeightsError and OptionsError.
+def load_models(options: Options, samples: Samples = tuple, *, rotation_deg: int = 0) -> Models:
+    """Load the models that the options name; a named one that is not installed is downloaded.
 
     With `--model auto` and more than the embedded restorer at hand, the faces in the samples decide; `rotation_deg`
-    (clockwise) shows them upright. A model that is named and not installed is downloaded.
+    (clockwise) shows them upright. Raises WeightsError and OptionsError.
     """
     progress = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
-    with report.stage("load models"):
+    detector_name = EMBEDDED_DETECTOR if options.detector == "auto" else options.detector
+    detector = load_detector(detector_name, device=options.device, progress=progress)
+    restorer_name = options.model
+    if options.model == "auto":
         on_cpu = resolve_device(options.device).type == "cpu"
-        detector_name = EMBEDDED_DETECTOR if options.detector == "auto" else options.detector
-        detector = load_detector(detector_name, device=options.device, progress=progress)
-        must_look = options.model == "auto" and has_choice(on_cpu=on_cpu)
-        widths_px = _face_widths_px(samples(), detector, rotation_deg) if must_look else []
-        spec, reason = choose_restorer(options.model, widths_px, on_cpu=on_cpu)
-        log.info(reason)
-        chosen = spec.name if options.model == "auto" else options.model
-        restorer = load_restorer(chosen, device=options.device, dtype=options.dtype, progress=progress)
+        widths_px = _face_widths_px(samples(), detector, rotation_deg) if has_choice(on_cpu=on_cpu) else []
+        spec, why = choose_restorer(widths_px, on_cpu=on_cpu)
+        log.info(why)
+        restorer_name = spec.name
+    restorer = load_restorer(restorer_name, device=options.device, dtype=options.dtype, progress=progress)
     return Models(detector, restorer)
 
 

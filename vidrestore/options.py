@@ -16,9 +16,11 @@ Device = str
 """auto, cpu, cuda or cuda:N."""
 
 
-def option(default: Any, help_text: str, *, low: float | None = None, high: float | None = None) -> Any:
-    """A field with its one-line help and, for numbers, the closed range of its values."""
-    return field(default=default, metadata={"help": help_text, "low": low, "high": high})
+def option(
+    default: Any, help_text: str, *, low: float | None = None, high: float | None = None, is_time: bool = False
+) -> Any:
+    """A field with its one-line help and, for numbers, the closed range of its values; a time may be hh:mm:ss."""
+    return field(default=default, metadata={"help": help_text, "low": low, "high": high, "is_time": is_time})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,11 @@ class Options:
     crf: int | None = option(None, "Quality of the encoder; lower is better and larger.", low=0, high=63)
     preset: str | None = option(None, "Speed preset of the encoder, such as slow.")
     lossless: bool = option(False, "Write every sample exactly: FFV1 in .mkv, x264 qp 0 in .mp4.")
-    start: float | None = option(None, "Begin here: seconds or hh:mm:ss.", low=0.0)
-    end: float | None = option(None, "Stop before this: seconds or hh:mm:ss.", low=0.0)
+    start: float | None = option(None, "Begin here: seconds or hh:mm:ss.", low=0.0, is_time=True)
+    end: float | None = option(None, "Stop before this: seconds or hh:mm:ss.", low=0.0, is_time=True)
     faces: Path | None = option(None, "Write what was found to this JSON file.")
     compare: Path | None = option(None, "Write original and restored side by side to this file.")
-    min_face_px: float = option(24.0, "Leave faces smaller than this as they are.", low=0.0)
+    min_face_px: float = option(24.0, "Leave faces alone whose box has a longer side below this.", low=0.0)
     max_faces: int | None = option(None, "Restore at most this many faces a frame, the largest first.", low=1)
     decoder: Literal["auto", "pyav", "decord"] = option("auto", "auto is pyav; decord reads 8-bit RGB only.")
     overwrite: bool = option(False, "Replace an output that exists.")
@@ -98,7 +100,7 @@ def checked(spec: Field[Any], value: Any) -> Any:
     if value is None and optional:
         return None
     wrong = OptionsError(f"{spec.name} is {value!r}; it must be {_expected(spec)}")
-    if spec.name in ("start", "end"):
+    if spec.metadata["is_time"]:
         value = parse_time_s(value)
     if kind is Path and isinstance(value, str):
         value = Path(value)
@@ -121,7 +123,7 @@ def _expected(spec: Field[Any]) -> str:
     if words:
         return "one of " + ", ".join(words)
     text = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}[kind]
-    if spec.name in ("start", "end"):
+    if spec.metadata["is_time"]:
         text = "seconds or hh:mm:ss"
     low, high = spec.metadata["low"], spec.metadata["high"]
     if low is not None and high is not None:

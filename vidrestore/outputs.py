@@ -1,9 +1,9 @@
 """All files that a run writes. Each appears when it is complete, the main one last."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 from vidrestore.compare import CompareVideo
 from vidrestore.errors import SourceError, TargetError
@@ -11,23 +11,8 @@ from vidrestore.faces_file import FacesFile
 from vidrestore.frame import RestoredFrame, VideoInfo
 from vidrestore.options import Options
 from vidrestore.target import check_target
-from vidrestore.video.write import EncodeSettings, VideoWriter
-
-
-class FrameSink(Protocol):
-    """Takes finished frames in order."""
-
-    def write(self, done: RestoredFrame) -> None: ...
-
-
-class RestoredVideo:
-    """The main output: the restored frames as a video."""
-
-    def __init__(self, writer: VideoWriter) -> None:
-        self._writer = writer
-
-    def write(self, done: RestoredFrame) -> None:
-        self._writer.write(done.frame)
+from vidrestore.video.encode import EncodeSettings
+from vidrestore.video.write import VideoWriter
 
 
 class Outputs:
@@ -39,7 +24,7 @@ class Outputs:
     def __init__(self, target: Path, options: Options, *, source: Path, like: VideoInfo) -> None:
         self._target, self._options, self._source, self._like = target, options, source, like
         self._stack = ExitStack()
-        self._sinks: list[FrameSink] = []
+        self._writes: list[Callable[[RestoredFrame], None]] = []
         self._writer: VideoWriter | None = None
 
     def __enter__(self) -> "Outputs":
@@ -55,7 +40,8 @@ class Outputs:
                 start_s=options.start,
                 end_s=options.end,
             )
-            self._sinks.append(RestoredVideo(stack.enter_context(self._writer)))
+            writer = stack.enter_context(self._writer)
+            self._writes.append(lambda done: writer.write(done.frame))
             if options.faces:
                 faces = FacesFile(
                     options.faces,
@@ -63,10 +49,10 @@ class Outputs:
                     height_px=like.height_px,
                     clock_moves=bool(options.start),
                 )
-                self._sinks.append(stack.enter_context(faces))
+                self._writes.append(stack.enter_context(faces).write)
             if options.compare:
                 compare = CompareVideo(options.compare, like, self._source, start_s=options.start, end_s=options.end)
-                self._sinks.append(stack.enter_context(compare))
+                self._writes.append(stack.enter_context(compare).write)
             self._stack = stack.pop_all()
         return self
 
@@ -85,8 +71,8 @@ class Outputs:
         self._stack.close()
 
     def write(self, done: RestoredFrame) -> None:
-        for sink in self._sinks:
-            sink.write(done)
+        for write in self._writes:
+            write(done)
 
 
 def check_outputs(target: Path, options: Options, *, source: Path) -> None:

@@ -2,8 +2,9 @@
 
     read -> detect -> track -> align -> restore -> paste -> write
 
-Frames stay in the source's own planes all the way; stages are plain generators that know nothing of threads. Two
-`Background` lanes make three in all: one decodes, one computes, and the caller's encodes and receives Ctrl-C.
+Frames stay in the source's own planes all the way; stages are plain generators that know nothing of threads. A lane is
+a thread with its part of the journey. There are three: two of `Background`, which decode and compute, and the caller's,
+which encodes and receives Ctrl-C.
 """
 
 import time
@@ -12,7 +13,6 @@ from pathlib import Path
 
 from vidrestore.background import Background
 from vidrestore.frame import Frame, RestoredFrame
-from vidrestore.images import frame_from_rgb
 from vidrestore.loading import Models, load_models
 from vidrestore.options import Options
 from vidrestore.outputs import Outputs, check_outputs
@@ -27,12 +27,8 @@ from vidrestore.video.sample import sample_frames
 
 QUEUE_FRAMES = 4
 """Depth of each lane's queue: enough to ride out a slow frame; four 4K frames of 8-bit 4:2:0 take 50 MB."""
-DETECT_BATCH_FRAMES = 4
-"""Frames detected together. More gains nothing on a CPU and little on a GPU."""
 MAX_WAIT_FRAMES = 16
 """Frames held back, at most, until a batch of faces is full."""
-NUM_SAMPLED_FRAMES = 8
-"""Frames looked at to learn how large the faces of a clip are."""
 OnFrame = Callable[[RestoredFrame, Report], None]
 """Called after each frame is written. Raising here cancels the run and leaves nothing behind."""
 
@@ -61,7 +57,9 @@ def restore_video(
     ):
         info = reader.info
         report.num_frames_expected = reader.num_frames_expected
-        models = models or load_models(options, report, lambda: sampled_frames(source), rotation_deg=info.rotation_deg)
+        if models is None:
+            with report.stage("load models"):
+                models = load_models(options, lambda: sample_frames(source), rotation_deg=info.rotation_deg)
         models.enter_into(report)
         decoded = report.timed("decode", reader.frames())
         with Background(decoded, depth=QUEUE_FRAMES, name="decode") as frames:
@@ -90,7 +88,7 @@ def restored_frames(
     frames = timed("wait for decoder", frames)
     found = timed(
         "detect",
-        detect_faces(frames, models.detector, batch_frames=DETECT_BATCH_FRAMES, rotation_deg=rotation_deg),
+        detect_faces(frames, models.detector, batch_frames=models.detector.batch_images, rotation_deg=rotation_deg),
     )
     tracked = timed("track", track_faces(found, FaceTracker()))
     aligned = timed(
@@ -102,8 +100,3 @@ def restored_frames(
         restore_faces(aligned, models.restorer, report, batch_size=options.batch_size, max_wait_frames=MAX_WAIT_FRAMES),
     )
     return timed("paste", paste_faces(restored, strength=options.strength))
-
-
-def sampled_frames(source: Path) -> list[Frame]:
-    """A few frames spread over the video, as 8-bit RGB."""
-    return [frame_from_rgb(sample.rgb) for sample in sample_frames(source, NUM_SAMPLED_FRAMES)]

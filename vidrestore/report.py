@@ -20,7 +20,7 @@ _running = threading.local()
 
 @dataclass(slots=True)
 class Report:
-    """Filled while a run goes on; complete when `restore_video` returns it. Each lane writes only its own fields."""
+    """Filled while a run goes on; complete when `restore_video` returns it."""
 
     source: str
     target: str
@@ -41,7 +41,7 @@ class Report:
     num_faces_skipped: int = 0
     """Found and deliberately left as they were; the faces file has the reasons."""
     num_tracks: int = 0
-    """Different people, as far as the tracker could follow them."""
+    """A track is one face followed through one scene; the same person counts again after a cut."""
     num_damaged_packets: int = 0
     """Packets of the source that could not be decoded and were left out."""
     seconds_total: float = 0.0

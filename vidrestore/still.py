@@ -11,7 +11,7 @@ from vidrestore.compare import side_by_side
 from vidrestore.faces_file import FacesFile
 from vidrestore.frame import Frame, RestoredFrame
 from vidrestore.images import check_image_target, frame_from_rgb, read_image, rgb_from_frame, write_image
-from vidrestore.loading import load_models
+from vidrestore.loading import Models, load_models
 from vidrestore.options import Options
 from vidrestore.outputs import check_outputs
 from vidrestore.pipeline import OnFrame, restored_frames
@@ -29,7 +29,7 @@ def restore_still(source: Path, target: Path, options: Options, *, on_frame: OnF
     image = read_image(source)
     for warning in image.warnings:
         report.warn(warning)
-    done = _restored(image.frame, options, report, rotation_deg=image.rotation_deg)
+    done = _restored(image.frame, options, report, None, rotation_deg=image.rotation_deg)
     with report.stage("encode"), ExitStack() as outputs:
         if options.faces:
             faces = FacesFile(options.faces, width_px=image.frame.width_px, height_px=image.frame.height_px)
@@ -44,17 +44,26 @@ def restore_still(source: Path, target: Path, options: Options, *, on_frame: OnF
     return report
 
 
-def restore_image(rgb: NDArray[np.uint8], options: Options | None = None) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB -> the same with its faces restored. The models are loaded on each call."""
+def restore_image(
+    rgb: NDArray[np.uint8], options: Options | None = None, *, models: Models | None = None
+) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB -> the same with its faces restored.
+
+    Without `models` (from `load_models`) those that the options name are loaded on each call.
+    """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
         raise ValueError(f"rgb is {rgb.shape} {rgb.dtype}; it must be (H, W, 3) uint8")
     report = Report(source="an array", target="an array")
-    done = _restored(frame_from_rgb(rgb), options or Options(), report, rotation_deg=0)
+    done = _restored(frame_from_rgb(rgb), options or Options(), report, models, rotation_deg=0)
     return np.asarray(rgb_from_frame(done.frame), dtype=np.uint8)
 
 
-def _restored(frame: Frame, options: Options, report: Report, *, rotation_deg: int) -> RestoredFrame:
-    models = load_models(options, report, lambda: [frame], rotation_deg=rotation_deg)
+def _restored(
+    frame: Frame, options: Options, report: Report, models: Models | None, *, rotation_deg: int
+) -> RestoredFrame:
+    if models is None:
+        with report.stage("load models"):
+            models = load_models(options, lambda: [frame], rotation_deg=rotation_deg)
     models.enter_into(report)
     (done,) = restored_frames([frame], models, options, report, rotation_deg=rotation_deg)
     return done

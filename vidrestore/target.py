@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,15 +39,18 @@ def writing(target: Path) -> Iterator[None]:
 
 @contextmanager
 def replaced_when_complete(target: Path) -> Iterator[Path]:
-    """Yield a temporary path in the target's folder, with its suffix; rename it over the target if the block succeeds.
+    """Yield a new, empty file in the target's folder, with its suffix; rename it over the target if the block succeeds.
 
-    After an error, nothing is left. Raises TargetError when the renaming fails.
+    After an error or Ctrl-C, nothing is left. Raises TargetError when the folder cannot be written to, before the
+    block is entered, and when the renaming fails.
     """
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    temporary = target.with_name(f".vidrestore-{uuid.uuid4().hex[:12]}{target.suffix}")
     try:
+        with writing(target):
+            temporary.open("xb").close()
         yield temporary
         with writing(target):
             os.replace(temporary, target)
     finally:
-        with contextlib.suppress(OSError):  # such as a name too long to have been made
+        with contextlib.suppress(OSError):  # such as a folder that does not exist
             temporary.unlink(missing_ok=True)

@@ -56,6 +56,8 @@ class FaceDetector(Protocol):
 
     spec: ModelSpec
     sha256: str
+    batch_images: int
+    """How many images at once it works on fastest."""
 
     def detect(self, images: NDArray[np.uint8]) -> list[tuple[Detection, ...]]:
         """(B, H, W, 3) uint8 RGB, B >= 1 -> for each image its faces, best score first, in that image's pixels."""

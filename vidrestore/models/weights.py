@@ -7,28 +7,20 @@ the embedded models) is written beside the file as `FILE.sha256`, and from then 
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import platformdirs
 
 from vidrestore.errors import WeightsError
-from vidrestore.face import TEMPLATES, template_px
-from vidrestore.models.catalog import CATALOG, EMBEDDED_RESTORER, RECOMMENDED_RESTORER, spec_of
+from vidrestore.face import TEMPLATES
+from vidrestore.models.catalog import CATALOG
 from vidrestore.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-CPU_MAX_CROP_PX = 512
-"""`--model auto` takes nothing larger on a CPU: a 1024 px face costs four times as much as one of 512 px."""
-FACE_WIDTH_PER_EYE_DISTANCE = 2.17
-"""Width of a RetinaFace box over the distance of the eyes: median of 10,641 portraits (90% lie in 2.04 to 2.32)."""
-LARGE_FACE_PERCENTILE = 90
-"""`--model auto` chooses for the larger faces of a clip: the small ones lose nothing in a larger crop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,61 +203,3 @@ def spec_of_file(path: Path) -> ModelSpec:
     except StateDictError as exc:
         raise WeightsError(f"{path}: {exc}; choose another file with --model") from exc
     return replace(spec, kind="restorer", crop_px=crop_px, template=template)
-
-
-def face_width_in_crop_px(spec: ModelSpec) -> float:
-    """About how wide a face is in the restorer's crop."""
-    assert spec.template is not None, "every restorer's row names its template"
-    left_eye, right_eye = template_px(spec.template, _side_px(spec))[:2]
-    return float(np.linalg.norm(right_eye - left_eye)) * FACE_WIDTH_PER_EYE_DISTANCE
-
-
-def has_choice(*, on_cpu: bool) -> bool:
-    """Whether `choose_restorer("auto", …)` has more than the embedded model to take, so that face sizes matter."""
-    return any(installed_path(spec) for spec in _downloadable_restorers(on_cpu=on_cpu))
-
-
-def choose_restorer(requested: str, face_widths_px: Sequence[float], *, on_cpu: bool) -> tuple[ModelSpec, str]:
-    """The restorer to use, and one line for the user on why. Downloads nothing.
-
-    `face_widths_px` are those of the boxes found in the clip; there may be none. "auto" takes the smallest installed
-    GPEN from 512 px upwards whose crop holds the clip's larger faces at their own resolution (none above
-    `CPU_MAX_CROP_PX` on a CPU), else the largest there is, else the embedded model. Raises WeightsError for an unknown
-    name or a model that is no restorer.
-    """
-    if requested != "auto":
-        spec = CATALOG.get(requested) or find(requested).spec
-        if spec.kind != "restorer":
-            raise WeightsError(f"{requested}: a {spec.kind}, not a restorer; choose another with --model")
-        return spec, f"model {spec.name}, as asked for"
-    large_px = float(np.percentile(face_widths_px, LARGE_FACE_PERCENTILE)) if len(face_widths_px) else 0.0
-    known = _downloadable_restorers(on_cpu=on_cpu)
-    ideal = _best_fit(known, large_px)
-    installed = [spec for spec in known if installed_path(spec)]
-    if installed:
-        chosen = _best_fit(installed, large_px)
-        line = f"model {chosen.name}, the best installed for faces {large_px:.0f} px wide"
-    else:
-        chosen = spec_of(EMBEDDED_RESTORER)
-        line = f"model {chosen.name}, which ships with vidrestore"
-    if chosen != ideal:
-        line += f"; for a better one: `{pull_command(ideal)}` (licence: {ideal.license})"
-    return chosen, line
-
-
-def _downloadable_restorers(*, on_cpu: bool) -> list[ModelSpec]:
-    """By size, smallest first; on a CPU without those that it had better not be given unasked."""
-    specs = [spec for spec in CATALOG.values() if spec.kind == "restorer" and spec.url is not None]
-    return sorted((spec for spec in specs if not on_cpu or _side_px(spec) <= CPU_MAX_CROP_PX), key=_side_px)
-
-
-def _best_fit(specs: Sequence[ModelSpec], face_width_px: float) -> ModelSpec:
-    """Of specs sorted by size: the first that is good and holds such a face, else the largest."""
-    good_px = _side_px(spec_of(RECOMMENDED_RESTORER))
-    fitting = (s for s in specs if _side_px(s) >= good_px and face_width_in_crop_px(s) >= face_width_px)
-    return next(fitting, specs[-1])
-
-
-def _side_px(spec: ModelSpec) -> int:
-    assert spec.crop_px is not None, "every restorer's row has a size"
-    return spec.crop_px

@@ -1,7 +1,4 @@
-"""Align: cut an upright, standard square out of the frame for every face that is to be restored.
-
-Convention as in `face.py`. Warping is area-correct: where pixels are merged they are averaged, never skipped.
-"""
+"""Align: choose the faces to restore, and cut an upright, standard square out of the frame for each."""
 
 import math
 from collections.abc import Iterable, Iterator, Set
@@ -13,7 +10,8 @@ from numpy.typing import NDArray
 from vidrestore.face import AlignedFace, SkippedFace, TrackedFace, template_px
 from vidrestore.frame import Frame, FrameFaces
 from vidrestore.models.spec import ModelSpec
-from vidrestore.pixels import Region, rgb_region
+from vidrestore.pixels import rgb_region
+from vidrestore.stages.crop_geometry import region_of_crop, shifted_source, similarity, warp
 
 MAX_CROP_SIDE_IN_FRAMES = 4.0
 """A crop square more than this many times larger than the frame comes from landmarks that fell onto one another."""
@@ -89,47 +87,6 @@ def face_size_px(face: TrackedFace) -> float:
     return float(max(x2 - x1, y2 - y1))
 
 
-def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(2, 3) rotation, uniform scale and shift that takes points `source` (N, 2) to `target` with least squares.
-
-    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991, in its
-    closed form for the plane: with points as complex numbers, a rotation and scale is one factor. No mirroring.
-    """
-    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    a, b = source - source_mean, target - target_mean
-    spread = max(float((a**2).sum()), 1e-12)
-    cosine = float((a * b).sum()) / spread
-    sine = float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / spread
-    linear = np.array([[cosine, -sine], [sine, cosine]])
-    return np.hstack([linear, (target_mean - linear @ source_mean)[:, None]])
-
-
-def invert(b_from_a: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(2, 3) a_from_b."""
-    linear = np.linalg.inv(b_from_a[:, :2])
-    return np.hstack([linear, -(linear @ b_from_a[:, 2])[:, None]])
-
-
-def crop_corners_px(crop_from_frame: NDArray[np.float64], crop_px: int) -> NDArray[np.float64]:
-    """(4, 2) corners of the crop square in the frame, clockwise from the crop's top left; outer edges of its pixels."""
-    low, high = -0.5, crop_px - 0.5
-    corners = np.array([[low, low], [high, low], [high, high], [low, high]])
-    frame_from_crop = invert(crop_from_frame)
-    return np.asarray(corners @ frame_from_crop[:, :2].T + frame_from_crop[:, 2])
-
-
-def region_of_crop(
-    crop_from_frame: NDArray[np.float64], crop_px: int, width_px: int, height_px: int, *, margin_px: int = 0
-) -> Region | None:
-    """The smallest region of the picture that holds the crop square; None when they do not meet."""
-    corners = crop_corners_px(crop_from_frame, crop_px)
-    low = np.floor(corners.min(axis=0)).astype(int) - margin_px
-    high = np.ceil(corners.max(axis=0)).astype(int) + 1 + margin_px
-    x0, y0 = max(int(low[0]), 0), max(int(low[1]), 0)
-    x1, y1 = min(int(high[0]), width_px), min(int(high[1]), height_px)
-    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
-
-
 def cut_crop(frame: Frame, crop_from_frame: NDArray[np.float64], crop_px: int) -> NDArray[np.uint8] | None:
     """(S, S, 3) uint8 RGB; beyond the picture its edge is repeated. None when the square lies outside altogether."""
     size = (frame.width_px, frame.height_px)
@@ -140,41 +97,3 @@ def cut_crop(frame: Frame, crop_from_frame: NDArray[np.float64], crop_px: int) -
     crop_from_region = shifted_source(crop_from_frame, region[0], region[1])
     crop = warp(rgb, crop_from_region, crop_px, crop_px, border=cv2.BORDER_REPLICATE)
     return np.clip(np.rint(crop), 0, 255).astype(np.uint8)
-
-
-def shifted_source(b_from_a: NDArray[np.float64], x_px: float, y_px: float) -> NDArray[np.float64]:
-    """The same mapping for a source whose origin is moved to (x_px, y_px)."""
-    shifted = b_from_a.copy()
-    shifted[:, 2] += b_from_a[:, :2] @ np.array([x_px, y_px])
-    return shifted
-
-
-def warp(
-    image: NDArray[np.float32],
-    out_from_image: NDArray[np.float64],
-    width_px: int,
-    height_px: int,
-    *,
-    border: int,
-    enlarge_with: int = cv2.INTER_CUBIC,
-) -> NDArray[np.float32]:
-    """(h, w[, C]) float32 -> (height_px, width_px[, C]) through a similarity.
-
-    When it shrinks by n or more, blocks of n x n pixels are averaged first, so that every source pixel counts; the
-    remaining factor below 2 is sampled linearly. When it enlarges, `enlarge_with` interpolates.
-    `border` is OpenCV's rule for what lies beyond the image.
-    """
-    scale = math.sqrt(abs(float(np.linalg.det(out_from_image[:, :2]))))
-    shrink = max(int(1 / max(scale, 1e-6)), 1)
-    flags = enlarge_with if scale >= 1 else cv2.INTER_LINEAR
-    if shrink > 1:
-        height, width = image.shape[:2]
-        # A whole number of blocks: the last ones are filled up in the way that the border asks for.
-        padded = cv2.copyMakeBorder(image, 0, -height % shrink, 0, -width % shrink, border)
-        size = (padded.shape[1] // shrink, padded.shape[0] // shrink)
-        image = np.asarray(cv2.resize(padded, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
-        # Centre of block k lies at n * k + (n - 1) / 2.
-        out_from_image = shifted_source(out_from_image, (shrink - 1) / 2, (shrink - 1) / 2)
-        out_from_image[:, :2] *= shrink
-    warped = cv2.warpAffine(image, out_from_image, (width_px, height_px), flags=flags, borderMode=border)
-    return np.asarray(warped, dtype=np.float32)

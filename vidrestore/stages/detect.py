@@ -10,8 +10,9 @@ from vidrestore.frame import Frame, FrameFaces
 from vidrestore.models.spec import FaceDetector
 from vidrestore.pixels import rgb_reduced
 
-MAX_LONG_SIDE_PX = 1536
-"""Larger frames are reduced to this. A face of 24 px in 1920 x 1080 then has 19 px."""
+MAX_LONG_SIDE_PX = 1920
+"""Larger frames are reduced to this. Not less: of faces of 24 px a MobileNet RetinaFace finds 91% in a single frame, of
+20 px 86%, of 16 px 66%. 1920 x 1080 takes 0.2 s on one CPU core, 1280 x 720 0.08 s."""
 MIN_LONG_SIDE_PX = 480
 """Smaller frames are enlarged towards this: their faces are small too, and the time is nothing (10 ms)."""
 MAX_ENLARGEMENT = 4.0

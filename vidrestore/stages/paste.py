@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vidrestore.face import RestoredFace
 from vidrestore.frame import Frame, FrameFaces, RestoredFrame
 from vidrestore.pixels import Region, add_rgb_delta
-from vidrestore.stages.align import invert, region_of_crop, shifted_source, warp
+from vidrestore.stages.crop_geometry import invert, region_of_crop, shifted_source, warp
 
 FEATHER_START = 0.02
 """Share of the crop's side, from its edge inwards, where the mask is exactly zero."""

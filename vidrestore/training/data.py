@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from vidrestore.errors import OptionsError, SourceError
 from vidrestore.face import template_px
-from vidrestore.stages.align import similarity
+from vidrestore.stages.crop_geometry import similarity
 from vidrestore.training.degrade import PRESETS, Degradation, Image
 
 logger = logging.getLogger("vidrestore")

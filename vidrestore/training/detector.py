@@ -61,7 +61,7 @@ GRADIENT_CLIP = 5.0
 FOCAL_GAMMA = 2.0
 """The error of a prior is weighted by itself to this power (Li et al., Generalized Focal Loss, NeurIPS 2020): nearly
 all priors are easy background."""
-LOSS_WEIGHTS = {"class": 4.0, "box": 1.0, "landmark": 0.5}
+LOSS_WEIGHTS = {"class": 8.0, "box": 1.0, "landmark": 1.0}
 """Boxes to landmarks as RetinaFace was trained; the focal class loss is an order smaller than the plain one it stands
 for. The hints' weight is part of the recipe."""
 REGRESSION_BETA = 0.25
@@ -95,6 +95,7 @@ class DetectorTraining:
     weight_decay: float
     ema_decay: float
     hint_weight: float
+    """At the peak learning rate; falls with it, so that hints lead at first and the outputs decide in the end."""
     bfloat16: bool
     seed: int
     degradation: Degradation
@@ -254,7 +255,8 @@ def train_step(
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.bfloat16):
         features, boxes, logits, landmarks = features_and_outputs(student, x)
     losses = detector_losses(boxes.float(), logits.float(), landmarks.float(), features, samples)
-    weights = LOSS_WEIGHTS | {"hint": recipe.hint_weight}
+    remaining = optimizer.param_groups[0]["lr"] / recipe.peak_learning_rate
+    weights = LOSS_WEIGHTS | {"hint": recipe.hint_weight * remaining}
     total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
     optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
@@ -288,12 +290,18 @@ def save_checkpoint(
     os.replace(part, path)
 
 
-def export_detector(checkpoint: Path, target: Path, *, figures: Mapping[str, Any] | None = None) -> None:
+def export_detector(
+    checkpoint: Path, target: Path, *, face_logit_offset: float = 0.0, figures: Mapping[str, Any] | None = None
+) -> None:
     """Write the running mean of a checkpoint as safetensors: float16, batch statistics float32, with metadata.
 
-    Raises WeightsError when a value does not fit into float16.
+    `face_logit_offset` is added to the logit of every face. A student that has seen so many degraded faces takes more
+    for faces than its teacher; the offset puts its best score threshold at `SCORE_THRESHOLD`. Raises WeightsError when
+    a value does not fit into float16.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    for level in range(len(STRIDES_PX)):
+        state["ema"][f"ClassHead.{level}.conv1x1.bias"][1::2] += face_logit_offset  # [background, face] of each prior
     tensors = {}
     for key, tensor in state["ema"].items():
         if key.endswith(".num_batches_tracked"):
@@ -314,6 +322,7 @@ def export_detector(checkpoint: Path, target: Path, *, figures: Mapping[str, Any
         "recipe": "configs/train_retinaface_lite.toml",
         "steps": str(state["step"]),
         "minutes": f"{state['elapsed_s'] / 60:.0f}",
+        "face_logit_offset": str(face_logit_offset),
         "figures": json.dumps(figures or {}),
     }
     write_weights(tensors, metadata, target)
@@ -394,10 +403,12 @@ def as_detector(path: Path) -> RetinaFaceDetector:
 @main.command("export")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+@click.option("--face-logit-offset", default=0.0, show_default=True, help="Added to the logit of every face.")
 @click.option("--figures", type=click.Path(path_type=Path), help="What `evaluate --json` wrote.")
-def export_command(checkpoint: Path, output: Path, figures: Path | None) -> None:
+def export_command(checkpoint: Path, output: Path, face_logit_offset: float, figures: Path | None) -> None:
     """Write a checkpoint's running mean as safetensors."""
-    export_detector(checkpoint, output, figures=json.loads(figures.read_text()) if figures else None)
+    known = json.loads(figures.read_text()) if figures else None
+    export_detector(checkpoint, output, face_logit_offset=face_logit_offset, figures=known)
 
 
 if __name__ == "__main__":

@@ -34,10 +34,16 @@ PORTRAIT_MAX_SHARE = 0.6
 """A picture whose face takes less of its width shows shoulders too, and can stand for a person in a group."""
 LONG_SIDE_PX = 800
 """Larger pictures are halved on loading: no scene shows a face that large, and decoding would be the bottleneck."""
-SCENES = {"heads": 0.45, "group": 0.2, "portraits": 0.25, "decoys": 0.1}
+SCENES = {"heads": 0.4, "group": 0.3, "portraits": 0.2, "decoys": 0.1}
 """Kinds of scene and their shares."""
 DECOY_SHARE = 0.35
 """Of the other scenes, so many hold decoys too."""
+TURNED_SHARE = 0.35
+"""Share of pasted faces that are turned to a side: the portraits all look into the camera, people in films do not."""
+PORTRAIT_MAX_YAW_DEG = 65.0
+"""Further round, a turned photograph no longer looks like a head. The teacher finds these with scores above 0.9."""
+TIGHT_MAX_YAW_DEG = 30.0
+"""Likewise for pictures that are hardly wider than the face: it turns out of them."""
 MIN_VISIBLE = 0.65
 """A face of which others hide more than the rest is no longer asked for."""
 MATCH_IOU = 0.35
@@ -171,7 +177,7 @@ class SceneMaker:
         return pool[int(rng.integers(len(pool)))]
 
     def _add_heads(self, canvas: "Canvas", rng: np.random.Generator) -> None:
-        count = 1 + min(int(rng.poisson(3)), 11)
+        count = 1 + min(int(rng.poisson(5)), 15)
         largest = min(FACE_SIDE_PX[1], self.size_px * 1.1)
         sides = np.exp(rng.uniform(np.log(FACE_SIDE_PX[0]), np.log(largest), size=count))
         for side_px in np.sort(sides)[::-1]:
@@ -261,6 +267,10 @@ class Canvas:
             landmarks = ((landmarks + 0.5) * shrink - 0.5).astype(np.float32)
             box = ((box.reshape(2, 2) + 0.5) * shrink - 0.5).reshape(4).astype(np.float32)
             scale = side_px / face_side_px(box)
+        if decoy is None and rng.random() < TURNED_SHARE:
+            yaw_deg = rng.uniform(-1, 1) * (PORTRAIT_MAX_YAW_DEG if face.is_portrait else TIGHT_MAX_YAW_DEG)
+            source, box, landmarks = turn_head(source, box, landmarks, yaw_deg)
+            scale = side_px / face_side_px(box)
         source = _jitter_tone(source, rng)
         mask = _mask(mask_name, source.shape[:2], box)
 
@@ -309,6 +319,43 @@ class Canvas:
         boxes = np.array([self.boxes[index] for index in kept], np.float32).reshape(-1, 4)
         landmarks = np.array([self.landmarks[index] for index in kept], np.float32).reshape(-1, 5, 2)
         return Scene(self.image, boxes, landmarks)
+
+
+def turn_head(image: Image, box: Points, landmarks: Points, yaw_deg: float) -> tuple[Image, Points, Points]:
+    """A frontal face as if its owner looked to a side (positive: towards the viewer's right), with box and landmarks.
+
+    The head is taken for half an ellipsoid with a nose before a flat background, turned about its vertical axis and
+    seen from far away; what turns out of sight is dropped, what comes into sight is stretched.
+    """
+    sine, cosine = np.sin(np.deg2rad(yaw_deg)), np.cos(np.deg2rad(yaw_deg))
+    face_w, face_h = (box[2:] - box[:2]).tolist()
+    center_x, center_y = ((box[:2] + box[2:]) / 2).tolist()
+    nose_x, nose_y = landmarks[2].tolist()
+
+    def turned_x(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+        outside = ((x - center_x) / (0.75 * face_w)) ** 2 + ((y - center_y) / (0.95 * face_h)) ** 2
+        depth = 0.75 * face_w * np.sqrt(np.clip(1 - outside, 0, None))
+        off_nose = ((x - nose_x) / (0.1 * face_w)) ** 2 + ((y - nose_y) / (0.14 * face_h)) ** 2
+        depth = depth + 0.15 * face_w * np.exp(-off_nose / 2)
+        return np.asarray(center_x + (x - center_x) * cosine + depth * sine, np.float32)
+
+    height_px, width_px = image.shape[:2]
+    columns = np.arange(width_px, dtype=np.float32)
+    y, x = np.meshgrid(np.arange(height_px, dtype=np.float32), columns, indexing="ij")
+    target_x = turned_x(x, y)
+    if yaw_deg >= 0:  # of points that fall onto one column, the one nearer to the viewer stays
+        target_x = np.maximum.accumulate(target_x, axis=1)
+    else:
+        target_x = np.minimum.accumulate(target_x[:, ::-1], axis=1)[:, ::-1]
+    target_x = target_x + columns * np.float32(1e-3)  # strictly increasing
+    source_x = np.stack([np.interp(columns, row, columns) for row in target_x]).astype(np.float32)
+    turned = cv2.remap(image, source_x, y, cv2.INTER_LINEAR)
+
+    moved = landmarks.copy()
+    moved[:, 0] = turned_x(landmarks[:, 0], landmarks[:, 1])
+    edges_x = turned_x(box[[0, 2]], np.full(2, center_y, np.float32))
+    left, right = min(edges_x.min(), moved[:, 0].min()), max(edges_x.max(), moved[:, 0].max())
+    return np.asarray(turned, np.uint8), np.array([left, box[1], right, box[3]], np.float32), moved
 
 
 def _region(box: Points, size_px: int) -> tuple[slice, slice]:

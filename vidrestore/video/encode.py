@@ -137,8 +137,8 @@ WAY_OUT = "use --codec ffv1 with an output ending in .mkv"
 
 
 @dataclass(frozen=True, slots=True)
-class ResolvedEncoder:
-    """An encoder that fits target and picture."""
+class Encoding:
+    """An encoder that fits target and picture, and how it is to be used."""
 
     encoder: Encoder
     pix_fmt: str
@@ -146,13 +146,9 @@ class ResolvedEncoder:
     layout: PixelLayout
     """Of the samples that are encoded."""
     options: Mapping[str, str]
-    exact: bool
-    """False where the picture is first spread into a larger format (no level is lost) or rounded (ProRes)."""
 
 
-def resolve_encoder(
-    settings: EncodeSettings, like: VideoInfo, suffix: str, *, size_px: tuple[int, int] | None = None
-) -> ResolvedEncoder:
+def resolve_encoding(settings: EncodeSettings, like: VideoInfo, suffix: str) -> Encoding:
     """Choose for a picture like `like` in a container named by its suffix.
 
     A format that holds every level of the source is required; where the encoder lacks the source's own, the nearest
@@ -161,20 +157,19 @@ def resolve_encoder(
     Raises OptionsError for a crf or preset that the encoder does not have, TargetError when nothing fits, naming
     what would.
     """
-    known = container_format(suffix)
-    size_px = size_px or (like.width_px, like.height_px)
+    container = container_format(suffix)
     candidates = _candidates(settings, like, suffix)
     for encoder in candidates:
         if holds_encoder(suffix, encoder.name) and (encoder.lossless is not None or not settings.lossless):
-            fitted = _fitted_format(encoder, like.layout, size_px, exactly=settings.lossless)
+            fitted = _fitted_format(encoder, like, exactly=settings.lossless)
             if fitted:
                 pix_fmt, layout = fitted
-                options = _options(settings, encoder, layout, known)
-                fields_fit = size_px[1] % (2 << layout.log2_chroma_h) == 0  # whole chroma rows in each field
+                options = _options(settings, encoder, layout, container)
+                fields_fit = like.height_px % (2 << layout.log2_chroma_h) == 0  # whole chroma rows in each field
                 if like.field_order in INTERLACED and encoder.codec in INTERLACING_CODECS and fields_fit:
                     options.update(_interlacing(encoder, options, like.field_order))
-                return ResolvedEncoder(encoder, pix_fmt, layout, options, layout.name == like.layout.name)
-    raise TargetError(_refusal(settings, like, suffix, candidates, size_px))
+                return Encoding(encoder, pix_fmt, layout, options)
+    raise TargetError(_refusal(settings, like, suffix, candidates))
 
 
 def container_format(suffix: str) -> str:
@@ -194,9 +189,9 @@ def container_format(suffix: str) -> str:
 def holds_encoder(suffix: str, encoder_name: str) -> bool:
     """Whether the container can hold what an encoder makes."""
     with av.open(f"target{suffix}", "w") as container:
-        known = CONTAINERS.get(container.format.name)
-        if known is not None:
-            return av.Codec(encoder_name, "w").canonical_name in known
+        codecs = CONTAINERS.get(container.format.name)
+        if codecs is not None:
+            return av.Codec(encoder_name, "w").canonical_name in codecs
         try:
             container.add_stream(encoder_name)
         except (ValueError, av.FFmpegError):
@@ -231,10 +226,9 @@ def _candidates(settings: EncodeSettings, like: VideoInfo, suffix: str) -> list[
     return found
 
 
-def _fitted_format(
-    encoder: Encoder, layout: PixelLayout, size_px: tuple[int, int], *, exactly: bool
-) -> tuple[str, PixelLayout] | None:
+def _fitted_format(encoder: Encoder, like: VideoInfo, *, exactly: bool) -> tuple[str, PixelLayout] | None:
     """(pixel format, its layout) nearest to the source's among those that lose nothing; ProRes may round."""
+    layout = like.layout
     fitting: list[tuple[tuple[int, ...], str, PixelLayout]] = []
     for video_format in av.Codec(encoder.name, "w").video_formats or []:
         packing = packing_of(video_format.name)
@@ -243,8 +237,8 @@ def _fitted_format(
             continue
         if planar.has_alpha and not encoder.keeps_alpha:
             continue
-        odd_w = size_px[0] % (1 << planar.log2_chroma_w)
-        odd_h = size_px[1] % (1 << planar.log2_chroma_h)
+        odd_w = like.width_px % (1 << planar.log2_chroma_w)
+        odd_h = like.height_px % (1 << planar.log2_chroma_h)
         if encoder.even_chroma and (odd_w or odd_h):
             continue
         rounded_bits = max(0, layout.depth_bits - planar.depth_bits)
@@ -307,12 +301,9 @@ def _options(settings: EncodeSettings, encoder: Encoder, layout: PixelLayout, co
     return options
 
 
-def _refusal(
-    settings: EncodeSettings, like: VideoInfo, suffix: str, candidates: list[Encoder], size_px: tuple[int, int]
-) -> str:
+def _refusal(settings: EncodeSettings, like: VideoInfo, suffix: str, candidates: list[Encoder]) -> str:
     """One line on what does not fit and what would."""
-    layout = like.layout
-    picture = f"{size_px[0]}x{size_px[1]} {layout.name}"
+    picture = f"{like.width_px}x{like.height_px} {like.layout.name}"
     names = " or ".join(sorted({encoder.codec for encoder in candidates}))
     exactly = " without loss" if settings.lossless else ""
     if any(holds_encoder(suffix, encoder.name) for encoder in candidates) or settings.codec == "auto":

@@ -11,21 +11,10 @@ from numpy.typing import NDArray
 
 from vidrestore.errors import SourceError
 from vidrestore.layout import ChromaSiting, Family, Matrix, PixelLayout, Plane
+from vidrestore.video.color_tags import FULL_RANGE, KNOWN_MATRICES, LIMITED_RANGE, range_tag
 
-MATRIX_NAMES: Mapping[int, Matrix] = {
-    1: "bt709",
-    4: "fcc",
-    5: "bt601",
-    6: "bt601",
-    7: "smpte240m",
-    9: "bt2020",
-    10: "bt2020",
-}
-"""AVColorSpace numbers (ITU-T H.273, table 4) whose luma weights we know."""
 HD_WIDTH_PX, HD_HEIGHT_PX = 1280, 720
 """From this size on, untagged video is taken for BT.709, below for BT.601: what players do."""
-FULL_RANGE, LIMITED_RANGE = 2, 1
-"""AVColorRange numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +144,7 @@ def layout_of(frame: av.VideoFrame, *, siting: ChromaSiting = "left") -> PixelLa
     packing = packing_of(name)
     planar_name = packing.planar if packing else COLOR_TABLE_FORMATS.get(name, name)
     is_hd = frame.width >= HD_WIDTH_PX or frame.height >= HD_HEIGHT_PX
-    matrix = MATRIX_NAMES.get(int(frame.colorspace), "bt709" if is_hd else "bt601")
+    matrix = KNOWN_MATRICES.get(int(frame.colorspace), "bt709" if is_hd else "bt601")
     layout = planar_layout(planar_name, matrix=matrix, siting=siting)
     if layout is None:
         raise SourceError(f"pixel format {name} is not supported; convert it first, e.g. ffmpeg -pix_fmt gbrp16le")
@@ -212,7 +201,7 @@ def av_frame_of(planes: Sequence[Plane], layout: PixelLayout, pix_fmt: str | Non
                 step = len(pattern) // pattern.count(letter)
                 target = samples[: plane.shape[0], pattern.index(letter) :: step][:, : plane.shape[1]]
                 target[...] = plane << packing.shift_bits if packing and packing.shift_bits else plane
-    frame.color_range = FULL_RANGE if layout.full_range else LIMITED_RANGE
+    frame.color_range = range_tag(layout)
     return frame
 
 

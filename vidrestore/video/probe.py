@@ -12,53 +12,14 @@ import av
 import av.container
 from av.stream import Disposition, Stream
 
+from vidrestore.video.color_tags import MATRIX_NAMES, PRIMARIES_NAMES, RANGE_NAMES, TRANSFER_NAMES
 from vidrestore.video.source import display_matrix_of, first_picture, open_source, rotation_deg_of
 
 NUM_RATE_PACKETS = 1000
 """Packets looked at to tell a constant from a variable frame rate: 40 s at 25 frames/s, read in milliseconds."""
 MAX_REORDERED_FRAMES = 32
 """More than any codec reorders (16 in H.264)."""
-
-RANGE_NAMES: Mapping[int, str] = {1: "limited", 2: "full"}
-MATRIX_NAMES: Mapping[int, str] = {
-    0: "rgb",
-    1: "bt709",
-    4: "fcc",
-    5: "bt470bg",
-    6: "smpte170m",
-    7: "smpte240m",
-    8: "ycgco",
-    9: "bt2020nc",
-    10: "bt2020c",
-    14: "ictcp",
-}
-PRIMARIES_NAMES: Mapping[int, str] = {
-    1: "bt709",
-    4: "bt470m",
-    5: "bt470bg",
-    6: "smpte170m",
-    7: "smpte240m",
-    8: "film",
-    9: "bt2020",
-    10: "smpte428",
-    11: "smpte431",
-    12: "smpte432",
-}
-TRANSFER_NAMES: Mapping[int, str] = {
-    1: "bt709",
-    4: "gamma22",
-    5: "gamma28",
-    6: "smpte170m",
-    7: "smpte240m",
-    8: "linear",
-    11: "iec61966-2-4",
-    13: "srgb",
-    14: "bt2020-10",
-    15: "bt2020-12",
-    16: "smpte2084",
-    18: "arib-std-b67",
-}
-"""Names of ITU-T H.273 numbers, as FFmpeg spells them."""
+UNSPECIFIED = "unspecified"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +132,10 @@ def _with_picture(common: StreamInfo, stream: av.VideoStream, path: Path) -> Str
         average_rate_hz=stream.average_rate or None,
         frame_rate=None if common.is_attached_picture else _frame_rate_kind(path, stream.index),
         num_frames_from_header=stream.frames or None,
-        color_range=RANGE_NAMES.get(int(tags.color_range), "unspecified"),
-        color_matrix=MATRIX_NAMES.get(int(tags.colorspace), "unspecified"),
-        color_primaries=PRIMARIES_NAMES.get(int(tags.color_primaries), "unspecified"),
-        color_transfer=TRANSFER_NAMES.get(int(tags.color_trc), "unspecified"),
+        color_range=RANGE_NAMES.get(int(tags.color_range), UNSPECIFIED),
+        color_matrix=MATRIX_NAMES.get(int(tags.colorspace), UNSPECIFIED),
+        color_primaries=PRIMARIES_NAMES.get(int(tags.color_primaries), UNSPECIFIED),
+        color_transfer=TRANSFER_NAMES.get(int(tags.color_trc), UNSPECIFIED),
     )
 
 

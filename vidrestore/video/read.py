@@ -16,8 +16,8 @@ from av.packet import Packet
 
 from vidrestore.errors import OptionsError, SourceError
 from vidrestore.frame import ColorTags, Frame, VideoInfo
-from vidrestore.layout import ChromaSiting
-from vidrestore.video.planes import FULL_RANGE, layout_of, planes_of
+from vidrestore.video.color_tags import FULL_RANGE, RGB_MATRIX, default_siting
+from vidrestore.video.planes import layout_of, planes_of
 from vidrestore.video.sample import matching_decord_reader
 from vidrestore.video.source import (
     FALLBACK_RATE_HZ,
@@ -32,17 +32,11 @@ from vidrestore.video.source import (
     rotation_deg_of,
 )
 
-__all__ = ["VideoReader", "layout_of", "planes_of"]
-
 log = logging.getLogger("vidrestore")
 
 BREAKS_OFF_S = 0.5
 """A picture that ends this much before its promised end counts as broken off; less is rounding in the header."""
 PYAV_INSTEAD = "use --decoder pyav"
-RGB_MATRIX = 0
-"""AVColorSpace's number for no matrix at all."""
-CENTERED_CHROMA_CODECS = frozenset({"mjpeg", "mjpegb", "mpeg1video", "jpeg2000"})
-"""JPEG and MPEG-1 put 4:2:0 chroma between luma samples (JFIF 1.02; ISO/IEC 11172-2); later codecs default to left."""
 
 
 class VideoReader:
@@ -183,8 +177,7 @@ class VideoReader:
 
     def _describe(self, picture: av.VideoFrame) -> VideoInfo:
         stream, context = self._stream, self._stream.codec_context
-        siting: ChromaSiting = "center" if context.name in CENTERED_CHROMA_CODECS else "left"
-        layout = layout_of(picture, siting=siting)
+        layout = layout_of(picture, siting=default_siting(context.name))
         duration_s = None
         if stream.duration:
             duration_s = float(stream.duration * self._time_base)
@@ -202,7 +195,6 @@ class VideoReader:
             rotation_deg=rotation_deg_of(picture),
             # The container's word first; FFV1 in Matroska has it in the bitstream only.
             sample_aspect=stream.sample_aspect_ratio or context.sample_aspect_ratio or Fraction(1),
-            has_audio=bool(self._container.streams.audio),
             color=ColorTags(
                 range=int(picture.color_range),
                 matrix=int(picture.colorspace),

@@ -1,21 +1,20 @@
-"""A few frames from anywhere in a clip, as RGB: for previews, contact sheets and a first look at the faces."""
+"""A few frames from anywhere in a clip: for previews, contact sheets and a first look at the faces."""
 
 import contextlib
 import importlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import av.container
-import numpy as np
-from numpy.typing import NDArray
 
 from vidrestore.errors import SourceError
-from vidrestore.video.planes import FULL_RANGE, LIMITED_RANGE, layout_of
+from vidrestore.frame import Frame
+from vidrestore.video.color_tags import default_siting
+from vidrestore.video.planes import layout_of, planes_of
 from vidrestore.video.source import (
     SEEK_MARGIN_S,
     display_matrix_of,
@@ -27,34 +26,26 @@ from vidrestore.video.source import (
 
 log = logging.getLogger("vidrestore")
 
+NUM_SAMPLED_FRAMES = 8
+"""Enough to see who is in a clip and how large the faces are; one second of work."""
 DECORD_QUIET = -8
 """Below every level of decord's log, which would else go to stderr (AV_LOG_QUIET)."""
-SWS_BT709, SWS_BT601, SWS_SMPTE240M, SWS_BT2020, SWS_FCC = 1, 5, 7, 9, 4
-"""The scaler's names of colour matrices."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SampledFrame:
-    """A picture for looking at, not for writing back."""
+def sample_frames(path: Path, num_frames: int = NUM_SAMPLED_FRAMES) -> list[Frame]:
+    """Up to `num_frames` frames, evenly spaced over the clip, in order of time. A frame's index is that in the list;
+    its pts is the clip's. Pictures are as stored: rotation is not applied.
 
-    time_s: float
-    """In the container's clock, as `Frame.time_s`."""
-    rgb: NDArray[np.uint8]
-    """(H, W, 3), as stored: rotation is not applied."""
-
-
-def sample_frames(path: Path, num_frames: int) -> list[SampledFrame]:
-    """Up to `num_frames` frames, evenly spaced over the clip, in order of time.
-
-    decord reads them where it sees the same stream as `VideoReader` in its full depth (8-bit, a single video stream,
-    not turned for viewing), PyAV everywhere else. Raises SourceError when the file holds no video that can be decoded.
+    decord reads them, as 8-bit RGB, where it sees the same stream as `VideoReader` in its full depth (8-bit, a single
+    video stream, not turned for viewing), PyAV everywhere else, in the source's own planes. Raises SourceError when
+    the file holds no video that can be decoded.
     """
     if num_frames < 1:
         raise ValueError(f"num_frames is {num_frames}; it must be at least 1")
-    samples = _sampled_with_decord(path, num_frames) or list(_sampled_with_pyav(path, num_frames))
-    if not samples:
+    frames = _sampled_with_decord(path, num_frames) or list(_sampled_with_pyav(path, num_frames))
+    if not frames:
         raise SourceError(f"{path}: no frame can be decoded; check that the recording was completed")
-    return samples
+    return frames
 
 
 def matching_decord_reader(path: Path) -> tuple[Any, list[int]] | None:
@@ -93,7 +84,7 @@ def matching_decord_reader(path: Path) -> tuple[Any, list[int]] | None:
     return (reader, pts) if same_size and len(reader) == len(pts) == len(set(pts)) else None
 
 
-def _sampled_with_decord(path: Path, num_frames: int) -> list[SampledFrame]:
+def _sampled_with_decord(path: Path, num_frames: int) -> list[Frame]:
     """Empty where decord would not show what PyAV shows."""
     match = matching_decord_reader(path)
     if match is None:
@@ -108,10 +99,14 @@ def _sampled_with_decord(path: Path, num_frames: int) -> list[SampledFrame]:
     except Exception as exc:  # as above; a damaged clip opens and fails here
         log.debug("%s: decord cannot decode it (%s)", path, exc)
         return []
-    return [SampledFrame(float(pts[i] * time_base), rgb) for i, rgb in zip(indices, pictures, strict=True)]
+    frames = []
+    for index, (i, rgb) in enumerate(zip(indices, pictures, strict=True)):
+        picture = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+        frames.append(Frame(index, pts[i], time_base, planes_of(picture), layout_of(picture)))
+    return frames
 
 
-def _sampled_with_pyav(path: Path, num_frames: int) -> Iterator[SampledFrame]:
+def _sampled_with_pyav(path: Path, num_frames: int) -> Iterator[Frame]:
     """Seek before each wanted time and decode up to it."""
     with open_source(path) as container:
         stream = first_video_stream(container, path)
@@ -120,12 +115,15 @@ def _sampled_with_pyav(path: Path, num_frames: int) -> Iterator[SampledFrame]:
         duration_s = (container.duration or 0) / av.time_base
         origin_s = (container.start_time or 0) / av.time_base
         wanted_s = [origin_s + duration_s * (index + 0.5) / num_frames for index in range(num_frames)]
-        last_pts: int | None = None
+        siting = default_siting(stream.codec_context.name)
+        index, last_pts = 0, None
         for time_s in wanted_s:
             picture = _picture_at(container, stream, time_s)
             if picture is not None and (last_pts is None or (picture.pts or 0) > last_pts):
                 last_pts = picture.pts or 0
-                yield SampledFrame(float(last_pts * stream.time_base), _rgb(picture))
+                layout = layout_of(picture, siting=siting)
+                yield Frame(index, last_pts, stream.time_base, planes_of(picture), layout)
+                index += 1
 
 
 def _picture_at(container: av.container.InputContainer, stream: av.VideoStream, time_s: float) -> av.VideoFrame | None:
@@ -142,25 +140,6 @@ def _picture_at(container: av.container.InputContainer, stream: av.VideoStream, 
                     return shown
                 shown = picture
     return shown
-
-
-def _rgb(picture: av.VideoFrame) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8, with the frame's own matrix and range."""
-    layout = layout_of(picture)
-    matrices = {
-        "bt709": SWS_BT709,
-        "bt601": SWS_BT601,
-        "smpte240m": SWS_SMPTE240M,
-        "bt2020": SWS_BT2020,
-        "fcc": SWS_FCC,
-    }
-    converted = picture.reformat(
-        format="rgb24",
-        src_colorspace=matrices[layout.matrix],
-        src_color_range=FULL_RANGE if layout.full_range else LIMITED_RANGE,
-        dst_color_range=FULL_RANGE,
-    )
-    return np.asarray(converted.to_ndarray(), dtype=np.uint8)
 
 
 def _evenly_spaced(num_available: int, num_wanted: int) -> list[int]:
