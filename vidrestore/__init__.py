@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vidrestore.allocator import keep_freed_memory
     from vidrestore.errors import (
         InputError,
         OptionsError,
@@ -36,6 +37,7 @@ _HOMES = {
     "TargetError": "vidrestore.errors",
     "VidrestoreError": "vidrestore.errors",
     "WeightsError": "vidrestore.errors",
+    "keep_freed_memory": "vidrestore.allocator",
     "load_models": "vidrestore.loading",
     "load_gpen": "vidrestore.models.backends.pytorch",
     "restore_image": "vidrestore.still",
@@ -54,6 +56,7 @@ __all__ = [
     "VidrestoreError",
     "WeightsError",
     "__version__",
+    "keep_freed_memory",
     "load_gpen",
     "load_models",
     "restore_image",

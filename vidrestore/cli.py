@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from vidrestore import __version__
+from vidrestore.allocator import keep_freed_memory
 from vidrestore.errors import InputError, VidrestoreError, WeightsError
 from vidrestore.options import Options, plain_type
 from vidrestore.report import Report
@@ -33,6 +34,7 @@ log = logging.getLogger("vidrestore")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code. Errors are one line on stderr."""
+    keep_freed_memory()
     try:
         words = list(sys.argv[1:] if arguments is None else arguments)
         with unwound_by_signals(), cli.make_context("vidrestore", words) as context:

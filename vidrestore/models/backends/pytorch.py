@@ -1,8 +1,6 @@
 """The PyTorch engine: devices, precision, and uint8 pictures to tensors and back."""
 
-import ctypes
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +24,6 @@ FLOAT16_CAPABILITY = (7, 0)
 """First CUDA capability (Volta) where float16 is faster than float32."""
 ALLOCATION_FAILURES = ("DefaultCPUAllocator", "ALLOC_FAILED", "out of memory", "not enough memory")
 """What a failed allocation says where PyTorch has no class for it: on the CPU, in cuBLAS, in cuDNN."""
-
-MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_MAX, MALLOPT_ARENA_MAX = -1, -4, -8
-"""Parameters of glibc's mallopt (malloc.h)."""
 
 
 def resolve_device(text: str) -> torch.device:
@@ -71,27 +66,12 @@ def is_out_of_memory(exc: BaseException) -> bool:
     return isinstance(exc, RuntimeError) and any(text in str(exc) for text in ALLOCATION_FAILURES)
 
 
-def keep_freed_memory() -> None:
-    """Let glibc hand freed memory out again, in this whole process, instead of giving it back to the system.
-
-    A network allocates and frees tens of MB per layer; by default each comes as fresh pages that the kernel must clear
-    first. Measured with gpen-lite-256, 8 faces at once on 2 cores: 126 ms a face before, 59 ms after.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:  # musl has none
-        mallopt(MALLOPT_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(MALLOPT_MMAP_MAX, 0)
-        mallopt(MALLOPT_ARENA_MAX, 1)
-
-
 class PytorchRestorer:
     """A network (N, 3, S, S) -> the same, RGB in [-1, 1], as the `Restorer` of `models/spec.py`."""
 
     def __init__(
         self, net: nn.Module, *, spec: ModelSpec, sha256: str, device: torch.device, dtype: torch.dtype
     ) -> None:
-        if device.type == "cpu":
-            keep_freed_memory()
         self.spec = spec
         self.sha256 = sha256
         self.device, self.dtype = device, dtype
