@@ -27,10 +27,10 @@ PORTRAIT = "sample_data/grace_hopper.jpg"
 """Rear Admiral Grace Hopper, US Navy photograph, public domain; shipped inside matplotlib."""
 PORTRAIT_CENTER_PX = (266.0, 260.0)
 """A point between nose and chin, around which the camera moves."""
-BLUR_SIGMA_PX = 1.3
-NOISE_SIGMA = 7.0
-CRF = 34
-"""Together: about what a bad video call looks like."""
+BLUR_SIGMA_PX = 1.0
+NOISE_SIGMA = 20.0
+CRF = 30
+"""Together: about what a video call in a dark room looks like."""
 SEED = 7
 NUM_CONTACT_FRAMES = 3
 CONTACT_SIDE_PX = 220
