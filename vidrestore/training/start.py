@@ -1,7 +1,7 @@
 """Start a GPEN as the identity: before the first training step it returns its input.
 
 From random weights a small network must first learn to pass a picture through at all, which took longer than ten
-minutes of our CPU; from the identity every step improves on the degraded input. The network keeps its form:
+minutes on two CPU cores; from the identity every step improves on the degraded input. The network keeps its form:
 
 1. The first 1 x 1 encoder layer gets the rows +R, -R, +G, -G, +B, -B. For a leaky ReLU f, f(x) - f(-x) is linear in x.
 2. The last styled layer concatenates these features (concat weight 1) and activates them once more: still linear.
