@@ -113,3 +113,12 @@ def test_the_mask_is_zero_at_the_edge_one_inside_and_smooth() -> None:
     assert mask[0].max() == mask[:, 0].max() == mask[:, -1].max() == mask[2].max() == 0
     assert mask[60:196, 60:196].min() == 1
     assert np.abs(np.diff(mask, axis=0)).max() < 0.05
+
+
+def test_a_face_of_two_pixels_does_no_harm() -> None:
+    frame = yuv_frame()
+    (face,) = aligned(frame, face_at((150.0, 120.0), 2.0))
+    noise = np.random.default_rng(7).integers(0, 256, face.crop.shape).astype(np.uint8)
+    pasted = paste_into(frame, [RestoredFace(face, noise)], strength=1.0)
+    for before, after in zip(frame.planes, pasted.planes, strict=True):
+        assert (before != after).sum() <= 16

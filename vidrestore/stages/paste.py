@@ -67,7 +67,9 @@ def _part(frame: Frame, face: RestoredFace) -> Part | None:
     if region is None:
         return None
     crop_px_per_frame_px = float(np.sqrt(abs(np.linalg.det(crop_from_frame[:, :2]))))
-    mask = feather_mask(crop_px, round(CLEAR_BORDER_PX * crop_px_per_frame_px))
+    # Of a face of two or three pixels the clear border would leave nothing.
+    clear_px = min(round(CLEAR_BORDER_PX * crop_px_per_frame_px), crop_px // 4)
+    mask = feather_mask(crop_px, clear_px)
     change = color_kept_change(face.aligned.crop, face.restored, mask)
     layers = np.dstack([change * mask[..., None], mask])
     x0, y0, x1, y1 = region
