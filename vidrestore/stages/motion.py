@@ -10,11 +10,7 @@ What must be steady is the crop, a similarity transform fitted to the landmarks.
 smoothing the landmarks smooths that transform: the least-squares similarity that maps a template to landmarks is linear
 in them.
 
-Measured with RetinaFace (mobilenet0.25) on three portraits moved along known paths at 25 fps (45 px between the eyes,
-blurred, noise of sigma 10, JPEG 25), per coordinate after removing the constant bias: a shake, pan, zoom and roll have
-RMSE 1.14, 1.07, 1.34, 1.59 px and jitter (RMS second difference of the error) of 3.5 to 4.5 % of the eye distance as
-detected; 0.81, 0.73, 1.21, 1.47 px and 0.3 to 0.5 % with a lag of 0.5 s; a shake at 1.6 to 2 Hz 1.23 px and 6.1 %, then
-0.80 px and 0.5 %. Constant velocity with the same jitter follows that fast shake worse (1.02 px).
+`tests/bench/tracking.py` measures it along known paths. Constant velocity with the same jitter follows a fast shake worse.
 """
 
 import math

@@ -1,0 +1,85 @@
+"""Jitter and error of smoothed landmarks: python tests/bench/tracking.py [DETECTOR]
+
+matplotlib's portrait of Grace Hopper is moved along known paths at 25 frames/s (eyes 45 px apart), blurred, noised and
+JPEG compressed; each frame is detected alone and then smoothed with the default lag. The truth is what the detector
+finds in the clean portrait, moved along; a constant bias of each point is removed.
+"""
+
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vidrestore.frame import Frame
+from vidrestore.images import frame_from_rgb
+from vidrestore.models.backends.pytorch import load_detector
+from vidrestore.stages.detect import detect_faces
+from vidrestore.stages.track import FaceTracker, track_faces
+
+RATE_HZ, NUM_FRAMES, WIDTH_PX, HEIGHT_PX, EYES_PX = 25, 125, 480, 360, 45.0
+
+# time in s -> shift x, shift y (px), zoom, roll (degrees)
+Path2D = Callable[[float], tuple[float, float, float, float]]
+PATHS: dict[str, Path2D] = {
+    "still": lambda t: (0, 0, 1, 0),
+    "pan": lambda t: (22 * t - 55, 6 * t - 15, 1, 0),
+    "zoom": lambda t: (0, 0, 0.8 + 0.09 * t, 0),
+    "roll": lambda t: (0, 0, 1, 6 * t - 15),
+    "shake, 0.8 Hz": lambda t: (9 * np.sin(5.03 * t), 5 * np.cos(5.03 * t), 1, 2 * np.sin(5.03 * t)),
+    "fast shake, 1.8 Hz": lambda t: (12 * np.sin(11.3 * t), 6 * np.cos(10.1 * t), 1, 3 * np.sin(11.3 * t)),
+    "stop and go": lambda t: (40 * np.clip(t % 2 - 1, 0, 1) + 40 * (t // 2) - 50, 0, 1, 0),
+}
+
+
+def noisy(clean: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    soft = cv2.GaussianBlur(clean, (0, 0), 1.0).astype(np.float32)
+    levels = np.clip(soft + rng.normal(0, 10, soft.shape), 0, 255).astype(np.uint8)
+    return cv2.imdecode(cv2.imencode(".jpg", levels, [cv2.IMWRITE_JPEG_QUALITY, 25])[1], cv2.IMREAD_COLOR)
+
+
+def error_and_jitter(points: NDArray[np.float64], truth: NDArray[np.float64]) -> tuple[float, float]:
+    """(T, 5, 2) -> RMSE in px, RMS second difference of the error in % of the eye distance."""
+    error = points - truth
+    error = error - error.mean(axis=0)
+    jitter = np.sqrt((np.diff(error, n=2, axis=0) ** 2).sum(axis=-1).mean())
+    return float(np.sqrt((error**2).sum(axis=-1).mean())), float(100 * jitter / EYES_PX)
+
+
+def main(detector_name: str) -> None:
+    detector = load_detector(detector_name, device="cpu")
+    portrait = np.asarray(Image.open(Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg").convert("RGB"))
+    (found,) = detect_faces([frame_from_rgb(portrait)], detector, batch_frames=1)
+    landmarks = found.faces[0].landmarks_px.astype(np.float64)
+    eyes_px = float(np.linalg.norm(landmarks[1] - landmarks[0]))
+    center = landmarks.mean(axis=0)
+    print("| path | RMSE, px | jitter, % of eye distance | frames without a face |\n|---|---|---|---|")
+    for name, path in PATHS.items():
+        rng = np.random.default_rng(3)
+        frames, truth = [], []
+        for index in range(NUM_FRAMES):
+            x, y, zoom, roll_deg = path(index / RATE_HZ)
+            matrix = cv2.getRotationMatrix2D(center.tolist(), roll_deg, zoom * EYES_PX / eyes_px)
+            matrix[:, 2] += np.array([WIDTH_PX / 2 + x, HEIGHT_PX / 2 + y]) - center
+            picture = cv2.warpAffine(portrait, matrix, (WIDTH_PX, HEIGHT_PX), borderMode=cv2.BORDER_REPLICATE)
+            planes = frame_from_rgb(noisy(picture, rng))
+            frames.append(Frame(index, index, Fraction(1, RATE_HZ), planes.planes, planes.layout))
+            truth.append(landmarks @ matrix[:, :2].T + matrix[:, 2])
+        tracked = list(track_faces(detect_faces(frames, detector, batch_frames=1), FaceTracker()))
+        seen = [
+            (i, f) for i, frame in enumerate(tracked) for f in frame.faces[:1] if f.detected_landmarks_px is not None
+        ]
+        reference = np.array([truth[i] for i, _ in seen])
+        raw = error_and_jitter(np.array([face.detected_landmarks_px for _, face in seen], np.float64), reference)
+        smooth = error_and_jitter(np.array([face.landmarks_px for _, face in seen], np.float64), reference)
+        missing = NUM_FRAMES - len(seen)
+        print(f"| {name} | {raw[0]:.2f} -> {smooth[0]:.2f} | {raw[1]:.2f} -> {smooth[1]:.2f} | {missing} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "retinaface-lite")
