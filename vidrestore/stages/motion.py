@@ -10,7 +10,8 @@ What must be steady is the crop, a similarity transform fitted to the landmarks.
 smoothing the landmarks smooths that transform: the least-squares similarity that maps a template to landmarks is linear
 in them.
 
-`tests/bench/tracking.py` measures it along known paths. Constant velocity with the same jitter follows a fast shake worse.
+`tests/bench/tracking.py` measures it along known paths. Constant velocity with the same jitter follows a fast shake
+worse.
 """
 
 import math
