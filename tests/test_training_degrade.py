@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from vidrestore.errors import OptionsError
-from vidrestore.training.degrade import HAS_PYAV, PRESETS, STEPS, Degradation, Image, is_grey, video_compression
+from vidrestore.training.degrade import (
+    HAS_PYAV,
+    LEVELS,
+    PRESETS,
+    STEPS,
+    TONE_STEPS,
+    Degradation,
+    Image,
+    is_grey,
+    video_compression,
+)
 
 
 @pytest.fixture
@@ -87,3 +97,59 @@ def test_a_wrong_row_is_an_error_of_one_line(row: dict[str, object]) -> None:
 def test_tone_after_damage_is_refused() -> None:
     with pytest.raises(OptionsError, match="before"):
         Degradation.from_config([{"step": "jpeg"}, {"step": "grey"}])
+
+
+def test_a_level_is_a_third_of_every_range_and_the_worse_end_is_heavy() -> None:
+    """Defaults included; probabilities, tone and the choice of a codec stay."""
+    rows = [
+        {"step": "fade", "probability": 0.5, "gamma": (0.8, 1.4)},
+        {"step": "gaussian_blur", "probability": 0.4, "sigma_px": (0.0, 6.0)},
+        {"step": "video_compression", "crf": (20, 35)},
+        {"step": "jpeg", "quality": (10, 100)},
+    ]
+    fade, blur, video, jpeg = zip(
+        *(Degradation.from_config(rows).at_level(level).steps for level in LEVELS), strict=True
+    )
+    assert [dict(step.ranges) for step in fade] == [{"gamma": (0.8, 1.4)}] * 3
+    assert [step.probability for step in blur] == [0.4] * 3
+    assert [step.ranges["sigma_px"] for step in blur] == [(0, 2), (2, 4), (4, 6)]
+    assert [step.ranges["crf"] for step in video] == [(20, 25), (25, 30), (30, 35)]
+    assert [step.ranges["motion_px"] for step in video] == [(0, 1), (1, 2), (2, 3)]
+    assert [step.ranges["mpeg2_share"] for step in video] == [(0.2, 0.2)] * 3
+    assert [step.ranges["quality"] for step in jpeg] == [(70, 100), (40, 70), (10, 40)]
+
+
+@pytest.mark.parametrize("name", [name for name in STEPS if name not in TONE_STEPS])
+def test_every_step_does_more_harm_at_a_higher_level(name: str, picture: Image) -> None:
+    """Mean square error over 24 draws. A step that takes a new parameter says which of its ends is worse."""
+    if name == "video_compression" and not HAS_PYAV:
+        pytest.skip("PyAV is not installed")
+    step = Degradation.from_config([{"step": name}])
+    # Blur does no harm to what is smooth: some texture.
+    texture = np.random.default_rng(0).integers(-30, 31, picture.shape[:2])[:, :, None]
+    textured = np.clip(picture + texture, 0, 255).astype(np.uint8)
+    errors = []
+    for level in LEVELS:
+        at_level = step.at_level(level)
+        results = [at_level(textured, np.random.default_rng(seed)) for seed in range(24)]
+        errors.append(np.mean([np.square(result.astype(float) - textured).mean() for result in results]))
+    assert errors[0] < errors[1] < errors[2]
+
+
+@pytest.mark.parametrize("name", ["official", "archival", "call", "soft"])
+def test_levels_of_a_preset_are_in_order_and_share_their_truth(name: str, picture: Image) -> None:
+    preset = Degradation.preset(name, length_scale=0.5)
+    errors: list[float] = []
+    targets = []
+    for level in LEVELS:
+        pairs = [preset.at_level(level).pair(picture, np.random.default_rng(seed)) for seed in range(12)]
+        errors.append(float(np.mean([np.abs(degraded.astype(float) - target).mean() for degraded, target in pairs])))
+        targets.append(np.stack([target for _, target in pairs]))
+    assert errors[0] < errors[1] < errors[2]
+    assert np.array_equal(targets[0], targets[1])
+    assert np.array_equal(targets[0], targets[2])
+
+
+def test_an_unknown_level_is_an_error_that_names_the_three() -> None:
+    with pytest.raises(OptionsError, match="mild, medium, heavy"):
+        Degradation.preset("call").at_level("awful")

@@ -1,8 +1,4 @@
-"""What time, cameras and codecs do to a face: seeded steps, and sequences of them built from ranges.
-
-Every step is a function `step(image, rng, *, some_range=(low, high)) -> image` on (H, W, 3) uint8 RGB. It draws what it
-needs from its ranges and from `rng` (a numpy Generator), so the same seed gives the same picture. A step returns a new
-array of the same shape; only `downsample` changes the size, and `Degradation` brings the picture back at the end.
+"""Sequences of degradation steps, built from ranges: what a face went through before it reached us.
 
 Tone steps (`TONE_STEPS`) are what a restorer must *not* undo: a face that came back in colour, or brighter than the
 rest of its frame, would be a patch. `Degradation.pair` therefore gives the target the same tone as the input.
@@ -12,273 +8,50 @@ degraded faces beside real old film and real calls.
 """
 
 import inspect
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from vidrestore.errors import OptionsError
-
-logger = logging.getLogger("vidrestore")
-
-Image = NDArray[np.uint8]
-Range = tuple[float, float]
-StepFunction = Callable[..., Image]
-
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""BT.601 weights of R, G, B."""
-MIN_SIDE_PX = 16
-"""No step makes a picture smaller: less than this holds no face, and codecs refuse it."""
-HAS_PYAV = find_spec("av") is not None
-
-
-# ---------------------------------------------------------------------------------------------------- tone
-
-
-def grey(image: Image, rng: np.random.Generator) -> Image:
-    """Black and white: three equal channels."""
-    return np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2)
-
-
-def sepia(image: Image, rng: np.random.Generator, *, strength: Range = (0.3, 1.0)) -> Image:
-    """Black and white on yellowed paper; strength 1 is a strong brown."""
-    amount = rng.uniform(*strength)
-    tint = 1 + amount * np.array([0.10, -0.02, -0.22], np.float32)
-    return _to_uint8(grey(image, rng) * tint)
-
-
-def fade(
-    image: Image,
-    rng: np.random.Generator,
-    *,
-    gamma: Range = (0.75, 1.35),
-    contrast: Range = (0.55, 1.05),
-    lift: Range = (0.0, 0.15),
-) -> Image:
-    """Aged contrast: a gamma curve, then fewer levels above a lifted black (`lift`: fraction of white)."""
-    levels = np.linspace(0, 1, 256, dtype=np.float32) ** rng.uniform(*gamma)
-    levels = rng.uniform(*lift) + levels * rng.uniform(*contrast)
-    result: Image = cv2.LUT(image, _to_uint8(levels * 255))
-    return result
-
-
-# ---------------------------------------------------------------------------------------------------- blur
-
-
-def gaussian_blur(image: Image, rng: np.random.Generator, *, sigma_px: Range = (0.3, 3.0)) -> Image:
-    sigma = max(rng.uniform(*sigma_px), 1e-3)
-    result: Image = cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
-    return result
-
-
-def anisotropic_blur(image: Image, rng: np.random.Generator, *, sigma_px: Range = (0.3, 3.0)) -> Image:
-    """Gaussian blur with two different widths at a random angle: an astigmatic or tilted lens."""
-    sigmas = np.maximum(rng.uniform(*sigma_px, size=2), 0.1)
-    angle = rng.uniform(0, np.pi)
-    radius_px = int(np.ceil(3 * sigmas.max()))
-    y, x = np.mgrid[-radius_px : radius_px + 1, -radius_px : radius_px + 1].astype(np.float32)
-    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-    kernel = np.exp(-0.5 * ((along / sigmas[0]) ** 2 + (across / sigmas[1]) ** 2))
-    return _filter(image, kernel)
-
-
-def motion_blur(image: Image, rng: np.random.Generator, *, length_px: Range = (2.0, 12.0)) -> Image:
-    """A straight movement of `length_px` while the shutter was open."""
-    half, angle = max(rng.uniform(*length_px), 1.0) / 2, rng.uniform(0, np.pi)
-    radius_px = int(np.ceil(half)) + 1
-    kernel = np.zeros((2 * radius_px + 1, 2 * radius_px + 1), np.float32)
-    for distance_px in np.linspace(-half, half, 4 * radius_px + 1):
-        # Spread each point of the path over its four pixels, so that short paths at odd angles are not jagged.
-        x, y = radius_px + distance_px * np.cos(angle), radius_px + distance_px * np.sin(angle)
-        x0, y0 = int(x), int(y)
-        for column, row in ((x0, y0), (x0 + 1, y0), (x0, y0 + 1), (x0 + 1, y0 + 1)):
-            kernel[row, column] += (1 - abs(x - column)) * (1 - abs(y - row))
-    return _filter(image, kernel)
-
-
-# ---------------------------------------------------------------------------------------------------- size
-
-DOWN_KERNELS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
-"""Area averages; the other two skip pixels and alias, as cheap scalers do."""
-UP_KERNELS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
-
-
-def downsample(image: Image, rng: np.random.Generator, *, factor: Range = (1.0, 5.0)) -> Image:
-    """Shrink by a random factor (below 1: enlarge) with a random kernel. The only step that changes the size."""
-    height_px, width_px = image.shape[:2]
-    chosen = rng.uniform(*factor)
-    size = tuple(max(MIN_SIDE_PX, round(side_px / chosen)) for side_px in (width_px, height_px))
-    return _resize(image, size, rng, DOWN_KERNELS if chosen >= 1 else UP_KERNELS)
-
-
-def down_up(image: Image, rng: np.random.Generator, *, factor: Range = (1.0, 5.0)) -> Image:
-    """`downsample`, and back to the size it had: softness without leaving the resolution."""
-    height_px, width_px = image.shape[:2]
-    return _resize(downsample(image, rng, factor=factor), (width_px, height_px), rng, UP_KERNELS)
-
-
-# ---------------------------------------------------------------------------------------------------- noise
-
-
-def gaussian_noise(image: Image, rng: np.random.Generator, *, sigma: Range = (0.0, 20.0)) -> Image:
-    """Read-out noise, in 8-bit levels. A grey picture gets grey noise."""
-    return _to_uint8(image + _noise(image, rng) * np.float32(rng.uniform(*sigma)))
-
-
-def poisson_noise(image: Image, rng: np.random.Generator, *, photons: Range = (20.0, 400.0)) -> Image:
-    """Shot noise of a sensor that counts `photons` at white: grows with the root of the light."""
-    deviation = np.sqrt(image.astype(np.float32) * np.float32(255 / rng.uniform(*photons)))
-    return _to_uint8(image + _noise(image, rng) * deviation)
-
-
-def film_grain(
-    image: Image, rng: np.random.Generator, *, strength: Range = (4.0, 18.0), size_px: Range = (0.4, 1.4)
-) -> Image:
-    """Silver grain: soft, the same in all channels, strongest in the mid-tones. `strength` in 8-bit levels."""
-    grain = rng.standard_normal(image.shape[:2], np.float32)
-    grain = cv2.GaussianBlur(grain, (0, 0), max(rng.uniform(*size_px), 0.1))
-    grain *= np.float32(rng.uniform(*strength)) / max(float(grain.std()), 1e-6)
-    luma = image.astype(np.float32) @ LUMA / 255
-    weight = 0.35 + 2.6 * luma * (1 - luma)  # 0.35 in black and white, 1 in the middle
-    return _to_uint8(image + (grain * weight)[:, :, None])
-
-
-# ---------------------------------------------------------------------------------------------------- codecs
-
-
-def jpeg(image: Image, rng: np.random.Generator, *, quality: Range = (20.0, 95.0)) -> Image:
-    """One JPEG generation, 4:2:0."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, round(rng.uniform(*quality))]
-    ok, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-    if not ok:
-        raise RuntimeError(f"OpenCV could not encode a picture of {image.shape}")
-    result: Image = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    return result
-
-
-def video_compression(
-    image: Image,
-    rng: np.random.Generator,
-    *,
-    crf: Range = (24.0, 40.0),
-    mpeg2_quantizer: Range = (4.0, 24.0),
-    mpeg2_share: Range = (0.2, 0.2),
-    motion_px: Range = (0.0, 3.0),
-) -> Image:
-    """The last frame of a one- to three-frame clip through H.264 (at `crf`) or MPEG-2 (at a fixed quantizer).
-
-    The clip drifts by `motion_px` a frame and ends at the picture as it is, so blocks, ringing and the smear of motion
-    compensation are the codec's own. Without PyAV (`HAS_PYAV`) the picture is returned as it came, as a copy.
-    """
-    codec = "mpeg2video" if rng.random() < rng.uniform(*mpeg2_share) else "libx264"
-    quality = round(rng.uniform(*(mpeg2_quantizer if codec == "mpeg2video" else crf)))
-    num_frames = int(rng.integers(1, 4))
-    angle, speed_px = rng.uniform(0, 2 * np.pi), rng.uniform(*motion_px)
-    step = np.array([np.cos(angle), np.sin(angle)]) * speed_px
-    if not HAS_PYAV:
-        return image.copy()
-    height_px, width_px = image.shape[:2]
-    frames = []
-    for frames_to_go in range(num_frames - 1, 0, -1):
-        shift = np.array([[1, 0, step[0] * frames_to_go], [0, 1, step[1] * frames_to_go]])
-        frames.append(cv2.warpAffine(image, shift, (width_px, height_px), borderMode=cv2.BORDER_REFLECT_101))
-    return _through_codec([*frames, image], codec, quality)
-
-
-def _through_codec(frames: Sequence[NDArray[Any]], codec: str, quality: int) -> Image:
-    """Encode equal-sized frames in memory, decode them, return the last one at its size."""
-    import av  # the loop also runs on machines without PyAV
-    from av.video.codeccontext import VideoCodecContext
-
-    height_px, width_px = frames[0].shape[:2]
-    pad_bottom_px, pad_right_px = height_px % 2, width_px % 2  # 4:2:0 wants even sides
-    if codec == "libx264":
-        options = {"crf": str(quality), "preset": "veryfast", "tune": "zerolatency", "x264-params": "log-level=none"}
-        decoder_name = "h264"
-    else:
-        options = {"qmin": str(quality), "qmax": str(quality)}
-        decoder_name = codec
-    encoder = av.CodecContext.create(codec, "w")
-    decoder = av.CodecContext.create(decoder_name, "r")
-    assert isinstance(encoder, VideoCodecContext)
-    assert isinstance(decoder, VideoCodecContext)
-    encoder.width, encoder.height = width_px + pad_right_px, height_px + pad_bottom_px
-    encoder.pix_fmt, encoder.time_base, encoder.framerate = "yuv420p", Fraction(1, 25), Fraction(25)
-    encoder.thread_count = decoder.thread_count = 1
-    encoder.options = options
-    packets = []
-    for number, frame in enumerate(frames):
-        padded = cv2.copyMakeBorder(frame, 0, pad_bottom_px, 0, pad_right_px, cv2.BORDER_REPLICATE)
-        picture = av.VideoFrame.from_ndarray(padded, format="rgb24").reformat(format="yuv420p")
-        picture.pts, picture.time_base = number, Fraction(1, 25)
-        packets += encoder.encode(picture)
-    packets += encoder.encode(None)
-    decoded = [picture for packet in [*packets, None] for picture in decoder.decode(packet)]
-    if len(decoded) != len(frames):
-        raise RuntimeError(f"{codec} gave back {len(decoded)} of {len(frames)} frames")
-    last = np.asarray(decoded[-1].to_ndarray(format="rgb24"), np.uint8)
-    return np.ascontiguousarray(last[:height_px, :width_px])
-
-
-# ---------------------------------------------------------------------------------------------------- wear
-
-
-def scratches(
-    image: Image, rng: np.random.Generator, *, count: Range = (1.0, 4.0), strength: Range = (0.2, 0.9)
-) -> Image:
-    """Nearly vertical lines, light or dark, as film dragged past a grain of sand has them."""
-    height_px, width_px = image.shape[:2]
-    mask = np.zeros((height_px, width_px), np.float32)
-    for _ in range(round(rng.uniform(*count))):
-        x = rng.uniform(0, width_px)
-        lean_px = rng.normal(0, 0.02) * height_px
-        top, bottom = sorted(rng.uniform(-0.5, 1.5, size=2) * height_px)
-        line = np.zeros_like(mask)
-        ends = (round(x), round(top)), (round(x + lean_px), round(bottom))
-        cv2.line(line, ends[0], ends[1], 1.0, 1, cv2.LINE_AA)
-        line = cv2.GaussianBlur(line, (0, 0), rng.uniform(0.4, 0.9))
-        mask = np.maximum(mask, line * np.float32(rng.uniform(*strength)))
-    tone = 235.0 if rng.random() < 0.6 else 25.0
-    return _blend(image, mask, tone)
-
-
-def dust(image: Image, rng: np.random.Generator, *, count: Range = (1.0, 12.0), size_px: Range = (0.7, 3.5)) -> Image:
-    """Specks and hairs on the film, light (on the negative) or dark (on the print)."""
-    height_px, width_px = image.shape[:2]
-    tone = 240.0 if rng.random() < 0.6 else 20.0
-    mask = np.zeros((height_px, width_px), np.float32)
-    for _ in range(round(rng.uniform(*count))):
-        center = (round(rng.uniform(0, width_px)), round(rng.uniform(0, height_px)))
-        radius_px, slimness = rng.uniform(*size_px), rng.uniform(0.3, 1.0)
-        axes = (max(1, round(radius_px)), max(1, round(radius_px * slimness)))
-        cv2.ellipse(mask, center, axes, rng.uniform(0, 180), 0, 360, float(rng.uniform(0.4, 1.0)), -1, cv2.LINE_AA)
-    return _blend(image, cv2.GaussianBlur(mask, (0, 0), 0.6), tone)
-
-
-# ---------------------------------------------------------------------------------------------------- sequences
-
-STEPS: Mapping[str, StepFunction] = MappingProxyType(
-    {
-        step.__name__: step
-        for step in (
-            *(grey, sepia, fade),
-            *(gaussian_blur, anisotropic_blur, motion_blur),
-            *(downsample, down_up),
-            *(gaussian_noise, poisson_noise, film_grain),
-            *(jpeg, video_compression),
-            *(scratches, dust),
-        )
-    }
+from vidrestore.training.degrade_steps import (
+    DOWN_KERNELS,
+    HAS_PYAV,
+    STEPS,
+    TONE_STEPS,
+    UP_KERNELS,
+    Image,
+    Range,
+    down_up,
+    is_grey,
+    resize,
+    video_compression,
 )
-TONE_STEPS = frozenset({"grey", "sepia", "fade"})
-"""Shared by input and target."""
+
+__all__ = [
+    "HAS_PYAV",
+    "LEVELS",
+    "PRESETS",
+    "STEPS",
+    "TONE_STEPS",
+    "Degradation",
+    "Image",
+    "Range",
+    "Step",
+    "down_up",
+    "is_grey",
+    "video_compression",
+]
+
+LEVELS = ("mild", "medium", "heavy")
+"""Thirds of every range of a sequence, from harmless to worst: see `Degradation.at_level`."""
+WORSE_WHEN_LOW = frozenset({"quality", "photons"})
+"""Parameters whose low end does the greater harm. Of all others (blur, factors, noise, grain and its size, CRF and
+quantizers, movement, counts and sizes of wear) it is the high end."""
+WITHOUT_LEVEL = frozenset({"mpeg2_share"})
+"""Parameters that choose a kind of damage, not its amount."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,12 +69,36 @@ class Step:
             raise OptionsError(f"degradation step {self.name!r} is unknown; there are {', '.join(STEPS)}")
         if not 0 <= self.probability <= 1:
             raise OptionsError(f"probability of {self.name} is {self.probability}; it must be between 0 and 1")
-        known = [name for name in inspect.signature(STEPS[self.name]).parameters if name not in ("image", "rng")]
+        known = default_ranges(self.name)
         for key, bounds in self.ranges.items():
             if key not in known:
                 raise OptionsError(f"{self.name} has no range {key!r}; it has {', '.join(known) or 'none'}")
             if len(bounds) != 2 or bounds[0] > bounds[1]:
                 raise OptionsError(f"{key} of {self.name} is {bounds}; it must be [low, high]")
+
+    def at_level(self, level: str) -> "Step":
+        """The same step with every range, its defaults included, narrowed to one third. `level` is of `LEVELS`."""
+        if self.name in TONE_STEPS:
+            return self
+        ranges = {**default_ranges(self.name), **self.ranges}
+        return replace(self, ranges={key: _third(key, bounds, level) for key, bounds in ranges.items()})
+
+
+def default_ranges(name: str) -> dict[str, Range]:
+    """The ranges of a step of `STEPS` where a sequence gives none."""
+    parameters = inspect.signature(STEPS[name]).parameters
+    return {key: parameter.default for key, parameter in parameters.items() if key not in ("image", "rng")}
+
+
+def _third(key: str, bounds: Range, level: str) -> Range:
+    if key in WITHOUT_LEVEL:
+        return bounds
+    low, high = bounds
+    place = LEVELS.index(level)
+    if key in WORSE_WHEN_LOW:
+        place = len(LEVELS) - 1 - place
+    edges = np.linspace(low, high, len(LEVELS) + 1).tolist()
+    return edges[place], edges[place + 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +141,17 @@ class Degradation:
             raise OptionsError(f"degradation preset {name!r} is unknown; there are {', '.join(PRESETS)}")
         return cls.from_config(PRESETS[name], length_scale=length_scale)
 
+    def at_level(self, level: str) -> "Degradation":
+        """The same steps, taken with the same probabilities, but no better and no worse than `level` of `LEVELS`.
+
+        Every range is narrowed to one third of its width: the end that does less harm is "mild", the middle "medium",
+        the other end "heavy". Training draws evenly from the whole range, so each level is a third of what it shows of
+        that parameter. Tone is no damage and has no level. Raises OptionsError for an unknown level.
+        """
+        if level not in LEVELS:
+            raise OptionsError(f"degradation level {level!r} is unknown; there are {', '.join(LEVELS)}")
+        return Degradation(tuple(step.at_level(level) for step in self.steps))
+
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         """(H, W, 3) uint8 RGB -> the same shape, degraded."""
         return self.pair(image, rng)[0]
@@ -360,7 +168,7 @@ class Degradation:
                 target = degraded
         if degraded.shape != image.shape:
             kernels = UP_KERNELS if degraded.shape[0] < height_px else DOWN_KERNELS[:1]
-            degraded = _resize(degraded, (width_px, height_px), rng, kernels)
+            degraded = resize(degraded, (width_px, height_px), rng, kernels)
         return degraded, target
 
 
@@ -420,41 +228,3 @@ PRESETS: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType(
     }
 )
 """Sequences by name, in the form of a config. Lengths in pixels are for a 512 px crop."""
-
-
-# ---------------------------------------------------------------------------------------------------- arithmetic
-
-
-def is_grey(image: Image) -> bool:
-    """Whether the three channels are equal everywhere."""
-    return bool((image[..., 0] == image[..., 1]).all() and (image[..., 1] == image[..., 2]).all())
-
-
-def _to_uint8(values: NDArray[Any]) -> Image:
-    levels: Image = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    return levels
-
-
-def _noise(image: Image, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Unit normal noise, (H, W, 3), or (H, W, 1) for a grey picture, which stays grey."""
-    height_px, width_px = image.shape[:2]
-    return rng.standard_normal((height_px, width_px, 1 if is_grey(image) else 3), np.float32)
-
-
-def _filter(image: Image, kernel: NDArray[Any]) -> Image:
-    kernel = kernel / kernel.sum()
-    result: Image = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
-    return result
-
-
-def _resize(image: Image, size: tuple[int, ...], rng: np.random.Generator, kernels: Sequence[int]) -> Image:
-    """To (width, height) px with one of the kernels."""
-    kernel = kernels[int(rng.integers(len(kernels)))]
-    result: Image = cv2.resize(image, (size[0], size[1]), interpolation=kernel)
-    return result
-
-
-def _blend(image: Image, mask: NDArray[Any], tone: float) -> Image:
-    """Lay one grey level (0..255) over the picture, opaque where the mask is 1."""
-    opacity = np.clip(mask, 0, 1)[:, :, None]
-    return _to_uint8(image * (1 - opacity) + np.float32(tone) * opacity)
