@@ -10,7 +10,8 @@ from vidrestore.models.spec import ModelSpec
 from vidrestore.models.weights import pin_path, shipped_folder
 
 ROWS = pytest.mark.parametrize("spec", CATALOG.values(), ids=str)
-DOCUMENTED = {"gpen-bfr-512", "retinaface-resnet50", "retinaface-mobilenet0.25"}
+LOSSES = {"vgg19", "alexnet", "arcface-ir-se50"}
+DOCUMENTED = {"gpen-bfr-512", "retinaface-resnet50", "retinaface-mobilenet0.25", *LOSSES}
 
 
 @ROWS
@@ -56,6 +57,13 @@ def test_an_embedded_file_is_pinned_and_says_the_same_as_its_row(name: str) -> N
         metadata = file.metadata() or {}
     assert metadata.get("template", spec.template) == spec.template
     assert path.stat().st_size <= (16e6 if spec.kind == "restorer" else 2e6)
+
+
+def test_a_network_that_losses_need_is_no_restorer_and_the_hash_is_the_one_in_torchvisions_file_name() -> None:
+    assert {spec.name for spec in CATALOG.values() if spec.kind == "loss"} == LOSSES
+    for name in ("vgg19", "alexnet"):
+        prefix = spec_of(name).file_name.removesuffix(".pth").rpartition("-")[2]
+        assert (spec_of(name).sha256 or "").startswith(prefix)
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:

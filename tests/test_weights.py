@@ -242,7 +242,8 @@ def test_verify_finds_the_one_damaged_file(weights_folder: Path) -> None:
     downloadable = [check for check in checks.values() if check.spec.url]
     assert [check.spec.name for check in downloadable if check.problem] == ["gpen-bfr-512"]
     assert [check.spec.name for check in downloadable if check.path is None] == [
-        *("gpen-bfr-2048", "retinaface-resnet50", "retinaface-mobilenet0.25")
+        *("gpen-bfr-2048", "retinaface-resnet50", "retinaface-mobilenet0.25"),
+        *("vgg19", "alexnet", "arcface-ir-se50"),
     ]
     assert checks["gpen-bfr-256"].sha256 == checks["gpen-bfr-256"].expected_sha256 is not None
     assert checks["gpen-bfr-1024"].sha256 is not None

@@ -21,6 +21,10 @@ _GPEN_HIRES_URL = "https://modelscope.cn/models/damo/cv_gpen_image-portrait-enha
 _FACEXLIB_SOURCE = "github.com/xinntao/facexlib@260620a"
 _FACEXLIB_URL = "https://github.com/xinntao/facexlib/releases/download/v0.1.0"
 
+_TORCHVISION_SOURCE = "torchvision, IMAGENET1K_V1"
+_TORCHVISION_URL = "https://download.pytorch.org/models"
+_IMAGENET_LICENSE = "BSD-3-Clause (torchvision); trained on ImageNet, which is for non-commercial research"
+
 _MODELS = (
     ModelSpec(
         name=EMBEDDED_RESTORER,
@@ -111,6 +115,36 @@ _MODELS = (
         size_bytes=1_789_735,
         license="MIT",
         source=_FACEXLIB_SOURCE,
+    ),
+    ModelSpec(
+        name="vgg19",
+        kind="loss",
+        file_name="vgg19-dcbb9e9d.pth",
+        url=f"{_TORCHVISION_URL}/vgg19-dcbb9e9d.pth",
+        sha256="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+        size_bytes=574_673_361,
+        license=_IMAGENET_LICENSE,
+        source=_TORCHVISION_SOURCE,
+    ),
+    ModelSpec(
+        name="alexnet",
+        kind="loss",
+        file_name="alexnet-owt-7be5be79.pth",
+        url=f"{_TORCHVISION_URL}/alexnet-owt-7be5be79.pth",
+        sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+        size_bytes=244_408_911,
+        license=_IMAGENET_LICENSE,
+        source=_TORCHVISION_SOURCE,
+    ),
+    ModelSpec(
+        name="arcface-ir-se50",
+        kind="loss",
+        file_name="recognition_arcface_ir_se50.pth",
+        url=f"{_FACEXLIB_URL}/recognition_arcface_ir_se50.pth",
+        sha256="a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28",
+        size_bytes=175_367_323,
+        license="MIT (facexlib); trained on MS-Celeb-1M, which was for non-commercial research",
+        source=f"{_FACEXLIB_SOURCE}, trained by github.com/TreB1eN/InsightFace_Pytorch",
     ),
 )
 

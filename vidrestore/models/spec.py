@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from vidrestore.face import Detection
 
-ModelKind = Literal["restorer", "detector"]
+ModelKind = Literal["restorer", "detector", "loss"]
+"""A "loss" is a network that training and evaluation compare pictures with; it restores and finds nothing."""
 
 
 @dataclass(frozen=True, slots=True)
