@@ -1,16 +1,15 @@
-"""Faces for training: aligned once into one packed array, split by name, degraded anew for every step."""
+"""Faces for training: aligned once into a packed file, split by name, degraded anew for every step.
 
-import csv
+Needs PyTorch, numpy and OpenCV only.
+"""
+
 import hashlib
-import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,16 +17,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vidrestore.errors import OptionsError, SourceError
-from vidrestore.face import template_px
-from vidrestore.stages.crop_geometry import similarity
 from vidrestore.training.degrade import PRESETS, Degradation, Image
+from vidrestore.training.packed import FINE_JPEG_QUALITY, LANDMARKS_TABLE, PackedFaces, pack, picture_names
 
 logger = logging.getLogger("vidrestore")
-
-LANDMARK_COLUMNS = ("leye", "reye", "nose", "lmouth", "rmouth")
-"""Of landmarks.tsv, in the order of `face.LANDMARKS`; each has an `_x` and a `_y`."""
-PIXEL_SIGMA = 0.4
-"""A pixel seen as a Gaussian of this many pixels: sharp without visible aliasing when faces are shrunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +28,9 @@ class DataConfig:
     """Which faces, and how they are shown to the network."""
 
     faces: str = "faces"
-    """Folder with pictures and `landmarks.tsv` (columns file, leye_x, leye_y, ...; px)."""
+    """Folder of pictures, with or without `landmarks.tsv`; or a packed file."""
     cache: str = "runs/cache"
-    """Folder for the packed crops, made on the first run."""
+    """Folder where the faces of a folder are packed on the first run."""
     min_eye_distance_px: float = 60.0
     """In the source picture. Softer faces teach softness."""
     softest_dropped: float = 0.15
@@ -51,107 +44,77 @@ class DataConfig:
     """Processes that prepare batches; 0 prepares them between the steps."""
 
 
-def align_face(image: Image, landmarks_px: NDArray[Any], template: NDArray[Any], crop_px: int) -> Image:
-    """(H, W, 3) -> (crop_px, crop_px, 3): the face moved to the template, (5, 2) px, low-passed first when shrunk."""
-    matrix = similarity(np.asarray(landmarks_px, np.float64), template)
-    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    if scale < 1:
-        image = cv2.GaussianBlur(image, (0, 0), PIXEL_SIGMA * np.sqrt(1 / scale**2 - 1))
-    # Mirrored beyond the border: tight pictures end inside the crop, and smeared edges would be learnt.
-    border = cv2.BORDER_REFLECT_101
-    crop: Image = cv2.warpAffine(image, matrix, (crop_px, crop_px), flags=cv2.INTER_CUBIC, borderMode=border)
-    return crop
+class Crops(Protocol):
+    """Aligned faces by number: an array (N, S, S, 3), or `PackedCrops`."""
+
+    def __getitem__(self, number: int, /) -> Any:
+        """(S, S, 3) uint8 RGB."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceSet:
-    """All aligned crops."""
+    """Aligned faces, wherever they came from."""
 
-    crops: NDArray[np.uint8]
-    """(N, S, S, 3) RGB, mapped from the cache file."""
+    crops: Crops
     names: tuple[str, ...]
     """Of the source files, relative to the folder of faces."""
     sharpness: NDArray[np.float64]
-    """(N,) `detail` of each crop."""
+    """(N,) `packed.detail` of each crop."""
 
 
-def pack_faces(config: DataConfig, template_name: str, crop_px: int) -> FaceSet:
-    """Align every face of the folder, or map the packed file that an earlier run left. Raises SourceError."""
-    table = Path(config.faces) / "landmarks.tsv"
-    if not table.is_file():
-        raise SourceError(f"{table}: there is no such file; name a folder of faces with its landmarks (--faces)")
-    rows = [
-        (name, points)
-        for name, points in read_landmarks(table)
-        if eye_distance_px(points) >= config.min_eye_distance_px
-    ]
-    if not rows:
-        raise SourceError(f"{table}: no face has its eyes {config.min_eye_distance_px} px apart; lower the limit")
-    settings = f"{table.resolve()} {table.stat().st_size} {template_name} {crop_px} {config.min_eye_distance_px}"
-    key = hashlib.sha256(settings.encode()).hexdigest()[:8]
-    packed = Path(config.cache) / f"faces_{template_name}_{crop_px}_{key}.npy"
-    index = packed.with_suffix(".json")
-    if not index.is_file():
-        packed.parent.mkdir(parents=True, exist_ok=True)
-        _pack(Path(config.faces), rows, template_name, crop_px, packed, index)
-    facts = json.loads(index.read_text())
-    return FaceSet(np.load(packed, mmap_mode="r"), tuple(facts["names"]), np.array(facts["sharpness"]))
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedCrops:
+    """Some faces of a packed file, decoded when they are asked for."""
+
+    packed: PackedFaces
+    members: NDArray[np.intp]
+    """(N,) their numbers in the file."""
+    crop_px: int
+
+    def __getitem__(self, number: int, /) -> Image:
+        return self.packed.crop(int(self.members[number]), self.crop_px)
 
 
-def _pack(
-    folder: Path,
-    rows: Sequence[tuple[str, NDArray[np.float64]]],
-    template_name: str,
-    crop_px: int,
-    packed: Path,
-    index: Path,
-) -> None:
-    """Write the crops and, once they are complete, their index."""
-    logger.info("aligning %d faces into %s", len(rows), packed)
-    template = template_px(template_name, crop_px)
-    partial = packed.with_suffix(".part")
-    crops = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(rows), crop_px, crop_px, 3))
-    sharpness = []
-    for number, (name, points) in enumerate(rows):
-        picture = cv2.imread(str(folder / name), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise SourceError(f"{folder / name}: cannot be read as a picture; mend it or remove its landmarks")
-        crop = align_face(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), points, template, crop_px)
-        crops[number] = crop
-        sharpness.append(detail(crop))
-    crops.flush()
-    os.replace(partial, packed)
-    index.write_text(json.dumps({"names": [name for name, _ in rows], "sharpness": sharpness}))
+def load_faces(config: DataConfig, template: str, crop_px: int) -> FaceSet:
+    """The faces whose eyes are `min_eye_distance_px` apart, of a packed file or of a folder, packed on the first run.
 
-
-def read_landmarks(table: Path) -> list[tuple[str, NDArray[np.float64]]]:
-    """(file, (5, 2) px) of every row of a tab-separated table."""
-    with table.open(newline="") as lines:
-        return [
-            (row["file"], np.array([[float(row[f"{name}_{axis}"]) for axis in "xy"] for name in LANDMARK_COLUMNS]))
-            for row in csv.DictReader(lines, delimiter="\t")
-        ]
-
-
-def eye_distance_px(landmarks_px: NDArray[np.float64]) -> float:
-    return float(np.linalg.norm(landmarks_px[1] - landmarks_px[0]))
-
-
-def detail(crop: Image) -> float:
-    """Mean absolute Laplacian of the crop's middle at half size, relative to its brightness.
-
-    Relative, because the same pores and lashes give smaller differences on dark skin and in dim light.
+    Raises SourceError when there are none, or a packed file has another template.
     """
-    side_px = crop.shape[0]
-    middle = cv2.cvtColor(crop[side_px // 4 : -side_px // 4, side_px // 4 : -side_px // 4], cv2.COLOR_RGB2GRAY)
-    half = cv2.resize(middle, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    return float(np.abs(cv2.Laplacian(half, cv2.CV_32F)).mean() / (half.mean() + 1))
+    source = Path(config.faces)
+    packed = _packed_once(source, Path(config.cache), template, crop_px) if source.is_dir() else PackedFaces(source)
+    if packed.template != template:
+        raise SourceError(f"{source}: was packed for template {packed.template}, not {template}; pack the faces for it")
+    if packed.crop_px < crop_px:
+        logger.info("%s: its crops of %d px are enlarged to %d px", source, packed.crop_px, crop_px)
+    members = np.flatnonzero(packed.eye_distance_px >= config.min_eye_distance_px)
+    if not len(members):
+        raise SourceError(f"{source}: no face has its eyes {config.min_eye_distance_px:g} px apart; lower the limit")
+    names = tuple(packed.names[number] for number in members)
+    return FaceSet(PackedCrops(packed, members, crop_px), names, packed.sharpness[members])
+
+
+def _packed_once(folder: Path, cache: Path, template: str, crop_px: int) -> PackedFaces:
+    """Pack a folder into the cache, or open what an earlier run packed from the same files."""
+    table = folder / LANDMARKS_TABLE
+    deciding = [table] if table.is_file() else [folder / name for name in picture_names(folder)]
+    facts = [f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in deciding]
+    key = hashlib.sha256("\n".join([str(folder.resolve()), *facts]).encode()).hexdigest()[:8]
+    path = cache / f"faces_{template}_{crop_px}_{key}.zip"
+    if path.is_file():
+        return PackedFaces(path)
+    cache.mkdir(parents=True, exist_ok=True)
+    return pack(folder, path, template, crop_px, FINE_JPEG_QUALITY)
+
+
+def name_hash(name: str) -> int:
+    """64 bits that depend on the file's name alone, not on its folder, and are the same for ever."""
+    return int.from_bytes(hashlib.sha256(Path(name).name.encode()).digest()[:8], "big")
 
 
 def in_val(name: str, share: float) -> bool:
     """Whether a file belongs to validation: by its name alone, so that adding files moves no other."""
-    digest = hashlib.sha256(Path(name).name.encode()).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
+    return name_hash(name) < share * 2**64
 
 
 def split(faces: FaceSet, config: DataConfig) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -207,9 +170,10 @@ class DegradationMix:
 
 
 class PairBatches(Dataset[tuple[Tensor, Tensor]]):
-    """Batch number k of a run: (degraded, target), each (B, 3, S, S) uint8.
+    """Batch number k of a run: this rank's part of its (degraded, target), each (B / R, 3, S, S) uint8.
 
-    It depends on the seed and k alone, so any number of workers, and a run that was cut, see the same batches.
+    Item i of the B depends on the seed, k and i alone, and rank r of R prepares the items r, r + R, ... So a run that
+    was cut, and any number of workers and ranks, see the same batches.
     """
 
     def __init__(
@@ -222,15 +186,25 @@ class PairBatches(Dataset[tuple[Tensor, Tensor]]):
         batch_size: int,
         shift_px: int,
         seed: int,
+        rank: int = 0,
+        num_ranks: int = 1,
     ) -> None:
+        """`batch_size` is that of all ranks together. Raises OptionsError when they cannot share it equally."""
+        if batch_size < 1 or batch_size % num_ranks:
+            raise OptionsError(f"batch_size is {batch_size}; it must be a multiple of the {num_ranks} ranks")
+        if not 0 <= rank < num_ranks:
+            raise ValueError(f"rank is {rank}; it must be from 0 to {num_ranks - 1}")
         self.faces, self.indices, self.weights, self.mix = faces, indices, weights, mix
-        self.batch_size, self.shift_px, self.seed = batch_size, shift_px, seed
+        self.shift_px, self.seed = shift_px, seed
+        self.items = range(rank, batch_size, num_ranks)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        rng = np.random.default_rng((self.seed, number))
-        chosen = rng.choice(self.indices, size=self.batch_size, p=self.weights)
-        pairs = [self.mix.pair(self._vary(self.faces.crops[index], rng), rng) for index in chosen]
+        pairs = [self._pair(np.random.default_rng((self.seed, number, item))) for item in self.items]
         return stack_images([pair[0] for pair in pairs]), stack_images([pair[1] for pair in pairs])
+
+    def _pair(self, rng: np.random.Generator) -> tuple[Image, Image]:
+        chosen = int(rng.choice(self.indices, p=self.weights))
+        return self.mix.pair(self._vary(self.faces.crops[chosen], rng), rng)
 
     def _vary(self, crop: Image, rng: np.random.Generator) -> Image:
         """Mirror half of the faces, and shift all by whole pixels (which costs no sharpness)."""
@@ -243,8 +217,11 @@ class PairBatches(Dataset[tuple[Tensor, Tensor]]):
 
 
 def val_pairs(faces: FaceSet, indices: NDArray[np.intp], mix: DegradationMix) -> tuple[Tensor, Tensor]:
-    """(degraded, target), each (N, 3, S, S) uint8: every face as it is, with a degradation fixed by its place."""
-    pairs = [mix.pair(np.array(faces.crops[index]), np.random.default_rng(int(index))) for index in indices]
+    """(degraded, target), each (N, 3, S, S) uint8: every face as it is, with a degradation fixed by its name."""
+    pairs = [
+        mix.pair(np.array(faces.crops[int(index)]), np.random.default_rng(name_hash(faces.names[index])))
+        for index in indices
+    ]
     return stack_images([pair[0] for pair in pairs]), stack_images([pair[1] for pair in pairs])
 
 
