@@ -1,14 +1,15 @@
-"""Make a weights file from a checkpoint: `python -m vidrestore.training.export CKPT -o weights/NAME.safetensors`."""
+"""From a restorer's checkpoint to a weights file that the catalogue and `load_gpen` take."""
 
 import logging
+import subprocess
 from pathlib import Path
 
-import click
 import torch
 
-from vidrestore.errors import InputError, WeightsError
+from vidrestore.errors import WeightsError
 from vidrestore.models.weights import write_weights
-from vidrestore.training.train import TrainConfig, checkpoints, load_checkpoint
+from vidrestore.training.checkpoint import load_checkpoint, newest_checkpoint
+from vidrestore.training.config import TrainConfig
 
 logger = logging.getLogger("vidrestore")
 
@@ -19,12 +20,10 @@ def export_restorer(checkpoint: Path, target: Path, *, half: bool = True) -> Non
     `half` stores float16: half the bytes; `Gpen.from_state_dict` computes in float32 all the same. A reader never sees
     a file that is partly written. Raises WeightsError when the checkpoint cannot be used.
     """
-    if checkpoint.is_dir():
-        found = checkpoints(checkpoint)
-        if not found:
-            raise WeightsError(f"{checkpoint}: holds no checkpoint step_*.pt; train first")
-        checkpoint = found[-1]
+    checkpoint = newest_checkpoint(checkpoint)
     saved = load_checkpoint(checkpoint)
+    if "g_ema" not in saved or "config" not in saved:
+        raise WeightsError(f"{checkpoint}: is no checkpoint of `vidrestore train`; official ones need no export")
     config = TrainConfig.from_table(saved["config"])
     dtype = torch.float16 if half else torch.float32
     tensors = {key: value.to(dtype).contiguous() for key, value in saved["g_ema"].items()}
@@ -35,26 +34,18 @@ def export_restorer(checkpoint: Path, target: Path, *, half: bool = True) -> Non
         "crop_px": str(config.model.size_px),
         "license": config.license,
         "data": config.data_note,
+        "commit": source_commit(),
         "steps": str(saved["steps_done"]),
-        "minutes": f"{saved['elapsed_s'] / 60:.0f}",
     }
     metadata |= {f"val_{key}": f"{value:.3f}" for key, value in saved["val"].items()}
     write_weights(tensors, metadata, target)
     logger.info("%s: %.1f MB from %s", target, target.stat().st_size / 1e6, checkpoint)
 
 
-@click.command()
-@click.argument("checkpoint", type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The .safetensors file to write.")
-@click.option("--full", is_flag=True, help="Store float32 instead of float16.")
-def main(checkpoint: Path, output: Path, full: bool) -> None:
-    """Make a weights file from CHECKPOINT, a step_*.pt or the folder of a run (then its newest)."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+def source_commit() -> str:
+    """The commit of the source tree that this code runs from, "unknown" outside one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        export_restorer(checkpoint, output, half=not full)
-    except InputError as exc:
-        raise click.ClickException(str(exc)) from exc
-
-
-if __name__ == "__main__":
-    main()
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
