@@ -1,34 +1,28 @@
-"""Training of the embedded face detector by distillation, its evaluation and export.
+"""Training of the embedded face detector by distillation, and its export.
 
-A RetinaFace with random weights (the student) learns from one that exists (the teacher), densely: at every prior of a
-scene it must give the teacher's probability, at priors on a face its box and landmarks, and on the way the teacher's
-features ("hints", Romero et al., FitNets, ICLR 2015). The teacher has seen the clean scene, the student sees it
-degraded: so the student becomes better than its teacher on bad video.
+A RetinaFace with random weights (the student) learns from one that exists (the teacher), in two parts:
+
+1. Layer by layer (`detector_layers.py`): each layer of the student is to do what the teacher's does.
+2. From end to end and densely: at every prior of a scene it must give the teacher's probability, at priors on a face
+   its box and landmarks, and on the way the teacher's features ("hints", Romero et al., FitNets, ICLR 2015). Now the
+   teacher has seen the clean scene, the student sees it degraded: so it holds on longer in bad video.
 """
 
-import dataclasses
 import json
 import logging
-import math
-import os
-import time
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import click
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidrestore.errors import InputError, OptionsError, VidrestoreError, WeightsError
+from vidrestore.errors import OptionsError, WeightsError
 from vidrestore.models.face_detector import (
-    STRIDES_PX,
     RetinaFaceDetector,
     build_network,
     encode_boxes,
@@ -40,23 +34,34 @@ from vidrestore.models.face_detector import (
 from vidrestore.models.spec import ModelSpec
 from vidrestore.models.state_dict import read_state_dict
 from vidrestore.models.weights import write_weights
+from vidrestore.training.checkpoint import checkpoints, load_checkpoint, newest_checkpoint, save_checkpoint
+from vidrestore.training.config import read_toml, section_from
 from vidrestore.training.degrade import Degradation
-from vidrestore.training.detector_data import (
-    Sample,
-    SceneMaker,
-    features_and_outputs,
-    label_scenes,
-    load_backgrounds,
-    load_face_pictures,
-)
-from vidrestore.training.detector_evaluation import compare_detectors, load_pictures, table
+from vidrestore.training.detector_data import Sample, SceneMaker, features_and_outputs, label_scenes
+from vidrestore.training.detector_layers import LayerRecorder, layer_errors
+from vidrestore.training.export import source_commit
+from vidrestore.training.schedule import learning_rate, update_ema
+from vidrestore.training.train import StopSignal
 
 logger = logging.getLogger("vidrestore")
 
-CHECKPOINT_NAME = "checkpoint.pt"
-CHECKPOINT_EVERY_S = 120.0
+CHECKPOINTS_KEPT = 2
+SAVE_EVERY_STEPS = 250
 LOG_EVERY_STEPS = 50
-WARMUP_STEPS = 200
+WARMUP_STEPS = 50
+"""Of each part."""
+FINAL_SHARE = 0.01
+"""Of the learning rate, at the end of each part."""
+NORM_RATE = 8.0
+"""Learning rate of the normalisations' scales and shifts, relative to the kernels', in the first part: many of the
+teacher's channels are nearly constant, and the student's scales must come down to them from 1."""
+STATISTICS_STEPS = 30
+"""In which the normalisations learn the mean and variance of what they get, with a momentum of 0.1."""
+LAYER_SIDE_PX = 224
+"""Side of the pieces of scenes in the first part. Layers see little at once, and need many steps rather than much at
+each: edge kernels are small differences of large, nearly equal inputs, and are found slowly."""
+LAYER_STEPS_PER_SCENE = 4
+"""Likewise: scenes are renewed more rarely there, as their labels cost more than such a step."""
 GRADIENT_CLIP = 5.0
 FOCAL_GAMMA = 2.0
 """The error of a prior is weighted by itself to this power (Li et al., Generalized Focal Loss, NeurIPS 2020): nearly
@@ -67,11 +72,9 @@ for. The hints' weight is part of the recipe."""
 REGRESSION_BETA = 0.25
 """Below this (a fortieth of the prior's side) errors of boxes and landmarks count by their square, above it linearly.
 RetinaFace's 1 hardly pulls any more where a landmark is off by a tenth of the eye distance."""
-FACE_PROBABILITY_INIT = 0.01
-"""What the untrained student says of every prior; without it the first steps go into unlearning faces everywhere."""
 HINT_EPSILON = 1e-6
 """Features of less power than this say nothing."""
-FIRST_SCENES = 256
+FIRST_SCENES = 64
 """Scenes made before the first step."""
 HALF_MAX = 65504.0
 """The largest float16."""
@@ -81,8 +84,12 @@ HALF_MAX = 65504.0
 class DetectorTraining:
     """The recipe: what `configs/train_retinaface_lite.toml` holds."""
 
-    minutes: float
-    """Wall clock; the learning rate falls to zero on the way (half a cosine)."""
+    layer_steps: int
+    """Of the first part."""
+    steps: int
+    """Of the second."""
+    layer_learning_rate: float
+    learning_rate: float
     size_px: int
     """Side of the scenes."""
     batch_size: int
@@ -91,33 +98,24 @@ class DetectorTraining:
     new_scenes_per_step: int
     clean_share: float
     """Share of scenes shown as they are; the others go through `degradation`."""
-    peak_learning_rate: float
     weight_decay: float
     ema_decay: float
     hint_weight: float
     """At the peak learning rate; falls with it, so that hints lead at first and the outputs decide in the end."""
     bfloat16: bool
+    threads: int
     seed: int
     degradation: Degradation
 
     @classmethod
     def from_toml(cls, path: Path) -> "DetectorTraining":
         """Raises OptionsError when the file is missing, an entry is unknown or missing, or has the wrong type."""
+        values = read_toml(path)
         try:
-            values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as exc:
-            raise OptionsError(f"{path}: cannot be read as TOML ({exc})") from exc
-        fields = {field.name: field.type for field in dataclasses.fields(cls)}
-        for key in sorted(values.keys() ^ fields.keys()):
-            raise OptionsError(f"{path}: {key} is {'unknown' if key in values else 'missing'}")
-        for key, value in values.items():
-            kind = fields[key]
-            if kind is float and isinstance(value, int) and not isinstance(value, bool):
-                values[key] = float(value)
-            elif isinstance(kind, type) and kind is not Degradation and type(value) is not kind:
-                raise OptionsError(f"{path}: {key} is {value!r}; it must be of type {kind.__name__}")
-        values["degradation"] = Degradation.from_config(values["degradation"])
-        return cls(**values)
+            values["degradation"] = Degradation.from_config(values.get("degradation", []))
+            return section_from(cls, "the recipe", values)
+        except OptionsError as exc:
+            raise OptionsError(f"{path}: {exc}; mend the file") from exc
 
 
 class SamplePool:
@@ -144,12 +142,7 @@ class SamplePool:
 def new_student(seed: int) -> nn.Module:
     """RetinaFace MobileNet-0.25 with random weights."""
     torch.manual_seed(seed)
-    student = build_network("mobile0.25")
-    with torch.no_grad():
-        for level in range(len(STRIDES_PX)):
-            bias = student.get_parameter(f"ClassHead.{level}.conv1x1.bias").view(-1, 2)  # (anchors, [background, face])
-            bias[:, 0], bias[:, 1] = 0.0, math.log(FACE_PROBABILITY_INIT / (1 - FACE_PROBABILITY_INIT))
-    return student
+    return build_network("mobile0.25").train().to(memory_format=torch.channels_last)
 
 
 def detector_losses(
@@ -187,125 +180,184 @@ def smooth_l1(values: Tensor, targets: Tensor) -> Tensor:
     return F.smooth_l1_loss(values, targets, reduction="sum", beta=REGRESSION_BETA)
 
 
-def learning_rate(recipe: DetectorTraining, step: int, elapsed_s: float) -> float:
-    """Linear warm-up over the first steps, then half a cosine over the wall clock."""
-    progress = min(elapsed_s / (recipe.minutes * 60), 1.0)
-    warmup = min((step + 1) / WARMUP_STEPS, 1.0)
-    return recipe.peak_learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * progress))
+class DetectorState:
+    """All that a step changes: the student, its moving average, the optimizer, and how far the run is."""
+
+    def __init__(self, recipe: DetectorTraining) -> None:
+        self.recipe = recipe
+        self.student = new_student(recipe.seed)
+        self.ema = new_student(recipe.seed).requires_grad_(False)
+        self.steps_done = 0
+        self.begin_part()
+
+    @property
+    def is_layerwise(self) -> bool:
+        return self.steps_done < self.recipe.layer_steps
+
+    @property
+    def steps_in_part(self) -> int:
+        return self.steps_done if self.is_layerwise else self.steps_done - self.recipe.layer_steps
+
+    def begin_part(self) -> None:
+        """A fresh optimizer, and a fresh average, for the part that the next step belongs to.
+
+        The average of layers that were on their way to the teacher's, one by one, finds no face at all.
+        """
+        self.ema.load_state_dict(self.student.state_dict())
+        norms = [module for module in self.student.modules() if isinstance(module, nn.BatchNorm2d)]
+        scales = [parameter for norm in norms for parameter in norm.parameters()]
+        known = {id(parameter) for parameter in scales}
+        kernels = [parameter for parameter in self.student.parameters() if id(parameter) not in known]
+        groups = [{"params": kernels, "factor": 1.0}, {"params": scales, "factor": 1.0}]
+        if self.is_layerwise:
+            groups[1]["factor"] = NORM_RATE
+            self.optimizer: torch.optim.Optimizer = torch.optim.Adam(groups, lr=0.0)
+        else:
+            self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=self.recipe.weight_decay)
+
+    def set_rate(self) -> float:
+        """Set the learning rate of this step; returns its share of the peak."""
+        recipe = self.recipe
+        length = recipe.layer_steps if self.is_layerwise else recipe.steps
+        peak = recipe.layer_learning_rate if self.is_layerwise else recipe.learning_rate
+        share = learning_rate(1.0, self.steps_in_part, length, warmup_steps=WARMUP_STEPS, final_share=FINAL_SHARE)
+        for group in self.optimizer.param_groups:
+            group["lr"] = peak * share * group["factor"]
+        return share
+
+    def freeze_statistics(self) -> None:
+        """After the first steps batch statistics are known, and stay what they are.
+
+        Those of a few pictures swing so much that layers could not come nearer than 10% to 30% to the teacher's.
+        """
+        is_frozen = self.steps_done >= STATISTICS_STEPS
+        for module in self.student.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.train(not is_frozen)
+
+    def save(self, folder: Path) -> Path:
+        tables = {
+            "student": self.student.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "steps_done": self.steps_done,
+        }
+        return save_checkpoint(tables, folder, steps_done=self.steps_done, kept=CHECKPOINTS_KEPT)
+
+    def resume(self, path: Path) -> None:
+        """Raises WeightsError when it is no checkpoint of this recipe."""
+        saved = load_checkpoint(path)
+        try:
+            self.student.load_state_dict(saved["student"])
+            self.steps_done = saved["steps_done"]
+            self.begin_part()
+            if self.steps_in_part:
+                self.ema.load_state_dict(saved["ema"])
+                self.optimizer.load_state_dict(saved["optimizer"])
+        except (KeyError, ValueError, RuntimeError) as exc:
+            reason = str(exc).splitlines()[0]
+            raise WeightsError(f"{path}: does not fit this recipe ({reason}); use another --run folder") from exc
 
 
-def train(recipe: DetectorTraining, pool: SamplePool, out: Path) -> None:
-    """Train until the recipe's minutes are over, checkpointing into `out`; goes on from a checkpoint found there.
+def train_detector(
+    recipe: DetectorTraining, maker: SceneMaker, teacher: nn.Module, folder: Path, stop: StopSignal | None = None
+) -> DetectorState:
+    """Run both parts to the end, or go on from the newest checkpoint in `folder`.
 
-    Ctrl-C leaves a checkpoint.
+    What was cut goes on with other scenes than an uncut run would have seen: those in memory are lost.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint = out / CHECKPOINT_NAME
-    student = new_student(recipe.seed).train().to(memory_format=torch.channels_last)
-    ema = {key: tensor.clone() for key, tensor in student.state_dict().items()}
-    optimizer = torch.optim.AdamW(student.parameters(), lr=0.0, weight_decay=recipe.weight_decay)
-    step, elapsed_before_s = 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        student.load_state_dict(state["student"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema, step, elapsed_before_s = state["ema"], state["step"], state["elapsed_s"]
-        pool.rng = np.random.default_rng([recipe.seed, step])  # other scenes than those of the first part
-        logger.info("resumed at step %d, %.1f min", step, elapsed_before_s / 60)
-    while len(pool.samples) < min(FIRST_SCENES, recipe.pool_scenes):
-        pool.renew(8)
-
-    start_s = saved_s = time.monotonic()
+    torch.set_num_threads(recipe.threads)
+    cv2.setNumThreads(recipe.threads)
+    state = DetectorState(recipe)
+    if saved := checkpoints(folder):
+        state.resume(saved[-1])
+        logger.info("going on from %s", saved[-1])
+    pool = SamplePool(maker, teacher, recipe.pool_scenes, np.random.default_rng([recipe.seed, state.steps_done]))
+    pool.renew(min(FIRST_SCENES, recipe.pool_scenes))
+    recorder = LayerRecorder(teacher)
     sums: dict[str, float] = {}
-    num_summed = 0
-    try:
-        while (elapsed_s := elapsed_before_s + time.monotonic() - start_s) < recipe.minutes * 60:
+    while state.steps_done < recipe.layer_steps + recipe.steps and not (stop is not None and stop.is_set):
+        if state.steps_done == recipe.layer_steps:
+            state.begin_part()
+        if not state.is_layerwise or state.steps_done % LAYER_STEPS_PER_SCENE == 0:
             pool.renew(recipe.new_scenes_per_step)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step, elapsed_s)
-            losses = train_step(recipe, student, optimizer, pool)
-            step += 1
-            update_ema(ema, student, min(recipe.ema_decay, (1 + step) / (10 + step)))
-            num_summed += 1
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value
-            if step % LOG_EVERY_STEPS == 0:
-                means = "  ".join(f"{name} {total / num_summed:.4f}" for name, total in sums.items())
-                logger.info("step %d  %.1f min  %s  pool %d", step, elapsed_s / 60, means, len(pool.samples))
-                sums, num_summed = {}, 0
-            if time.monotonic() - saved_s > CHECKPOINT_EVERY_S:
-                save_checkpoint(checkpoint, student, ema, optimizer, step, elapsed_s)
-                saved_s = time.monotonic()
-    finally:
-        elapsed_s = elapsed_before_s + time.monotonic() - start_s
-        save_checkpoint(checkpoint, student, ema, optimizer, step, elapsed_s)
-        logger.info("saved %s at step %d", checkpoint, step)
+        figures = layer_step(state, pool, recorder) if state.is_layerwise else output_step(state, pool)
+        update_ema(state.ema, state.student, recipe.ema_decay, state.steps_in_part + 1)
+        state.steps_done += 1
+        for name, value in figures.items():
+            sums[name] = sums.get(name, 0.0) + value / LOG_EVERY_STEPS
+        if state.steps_done % LOG_EVERY_STEPS == 0:
+            means = "  ".join(f"{name} {mean:.4f}" for name, mean in sums.items())
+            logger.info("step %d  %s  pool %d", state.steps_done, means, len(pool.samples))
+            sums = {}
+        if state.steps_done % SAVE_EVERY_STEPS == 0:
+            state.save(folder)
+    logger.info("saved %s", state.save(folder))
+    return state
 
 
-def train_step(
-    recipe: DetectorTraining, student: nn.Module, optimizer: torch.optim.Optimizer, pool: SamplePool
-) -> dict[str, float]:
-    """One batch; returns the losses."""
+def draw_batch(recipe: DetectorTraining, pool: SamplePool) -> tuple[list[Sample], Tensor]:
+    """Samples, and their pictures as the student sees them."""
     samples = pool.draw(recipe.batch_size)
     images = []
     for sample in samples:
         is_clean = pool.rng.random() < recipe.clean_share
         images.append(sample.image if is_clean else recipe.degradation(sample.image, pool.rng))
-    x = network_input(np.stack(images), torch.device("cpu"))
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.bfloat16):
-        features, boxes, logits, landmarks = features_and_outputs(student, x)
+    return samples, network_input(np.stack(images), torch.device("cpu"))
+
+
+def layer_step(state: DetectorState, pool: SamplePool, teacher: LayerRecorder) -> dict[str, float]:
+    """One batch of the first part; student and teacher see the same pictures."""
+    state.set_rate()
+    state.freeze_statistics()
+    _, x = draw_batch(state.recipe, pool)
+    top, left = pool.rng.integers(0, x.shape[-1] - min(x.shape[-1], LAYER_SIDE_PX) + 1, size=2)
+    x = x[:, :, top : top + LAYER_SIDE_PX, left : left + LAYER_SIDE_PX]
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=state.recipe.bfloat16):
+        teacher(x)
+        errors = torch.stack(list(layer_errors(state.student, teacher).values()))
+    state.optimizer.zero_grad(set_to_none=True)
+    errors.sum().backward()  # type: ignore[no-untyped-call]
+    state.optimizer.step()
+    return {"layers": errors.mean().item(), "worst": errors.max().item()}
+
+
+def output_step(state: DetectorState, pool: SamplePool) -> dict[str, float]:
+    """One batch of the second part."""
+    share = state.set_rate()
+    state.freeze_statistics()
+    samples, x = draw_batch(state.recipe, pool)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=state.recipe.bfloat16):
+        features, boxes, logits, landmarks = features_and_outputs(state.student, x)
     losses = detector_losses(boxes.float(), logits.float(), landmarks.float(), features, samples)
-    remaining = optimizer.param_groups[0]["lr"] / recipe.peak_learning_rate
-    weights = LOSS_WEIGHTS | {"hint": recipe.hint_weight * remaining}
+    weights = LOSS_WEIGHTS | {"hint": state.recipe.hint_weight * share}
     total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
-    optimizer.zero_grad(set_to_none=True)
+    state.optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(student.parameters(), GRADIENT_CLIP)
-    optimizer.step()
+    nn.utils.clip_grad_norm_(state.student.parameters(), GRADIENT_CLIP)
+    state.optimizer.step()
     return {name: loss.item() for name, loss in losses.items()}
-
-
-@torch.no_grad()
-def update_ema(ema: Mapping[str, Tensor], student: nn.Module, decay: float) -> None:
-    """Move the running mean of the weights, batch statistics included, towards the student."""
-    for key, tensor in student.state_dict().items():
-        if tensor.is_floating_point():
-            ema[key].lerp_(tensor, 1 - decay)
-        else:
-            ema[key].copy_(tensor)
-
-
-def save_checkpoint(
-    path: Path,
-    student: nn.Module,
-    ema: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    elapsed_s: float,
-) -> None:
-    """Written beside and renamed: a cut leaves the old checkpoint."""
-    state = {"student": student.state_dict(), "ema": dict(ema), "optimizer": optimizer.state_dict()}
-    part = path.with_suffix(".part")
-    torch.save({**state, "step": step, "elapsed_s": elapsed_s}, part)
-    os.replace(part, path)
 
 
 def export_detector(
     checkpoint: Path, target: Path, *, face_logit_offset: float = 0.0, figures: Mapping[str, Any] | None = None
 ) -> None:
-    """Write the running mean of a checkpoint as safetensors: float16, batch statistics float32, with metadata.
+    """Write the moving average of a checkpoint (or of a run's newest) as safetensors with metadata.
 
-    `face_logit_offset` is added to the logit of every face. A student that has seen so many degraded faces takes more
-    for faces than its teacher; the offset puts its best score threshold at `SCORE_THRESHOLD`. Raises WeightsError when
-    a value does not fit into float16.
+    float16, batch statistics float32. `face_logit_offset` is added to the logit of every face: it puts the score
+    threshold that is best for the student at `SCORE_THRESHOLD`. Raises WeightsError when a value does not fit into
+    float16.
     """
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    for level in range(len(STRIDES_PX)):
-        state["ema"][f"ClassHead.{level}.conv1x1.bias"][1::2] += face_logit_offset  # [background, face] of each prior
+    checkpoint = newest_checkpoint(checkpoint)
+    saved = load_checkpoint(checkpoint)
+    if "ema" not in saved:
+        raise WeightsError(f"{checkpoint}: is no checkpoint of a detector's training")
     tensors = {}
-    for key, tensor in state["ema"].items():
+    for key, tensor in saved["ema"].items():
         if key.endswith(".num_batches_tracked"):
             continue
+        if key.startswith("ClassHead.") and key.endswith(".bias"):
+            tensor[1::2] += face_logit_offset  # [background, face] of each prior
         if ".running_" in key:  # variances reach 1e5 where the input is 0..255: too much for float16
             tensors[key] = tensor.float().contiguous()
             continue
@@ -320,99 +372,21 @@ def export_detector(
         "data": "UTKFace, US Congress portraits, WebMorph portraits on backgrounds of scikit-image; "
         "by distillation from facexlib's RetinaFace MobileNet-0.25 (MIT)",
         "recipe": "configs/train_retinaface_lite.toml",
-        "steps": str(state["step"]),
-        "minutes": f"{state['elapsed_s'] / 60:.0f}",
+        "commit": source_commit(),
+        "steps": str(saved["steps_done"]),
         "face_logit_offset": str(face_logit_offset),
         "figures": json.dumps(figures or {}),
     }
     write_weights(tensors, metadata, target)
 
 
-def load_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file, or the running mean of one of our checkpoints. Raises WeightsError."""
-    if path.name == CHECKPOINT_NAME and path.exists():
-        ema: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["ema"]
-        return ema
-    return read_state_dict(path)
-
-
-@click.group()
-def main() -> None:
-    """Train, evaluate and export the embedded face detector."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-
-
-@main.command("train")
-@click.option("--config", type=click.Path(path_type=Path), required=True)
-@click.option("--faces", type=click.Path(path_type=Path), required=True, help="Folder with landmarks.tsv.")
-@click.option("--teacher", type=click.Path(path_type=Path), required=True, help="RetinaFace weights.")
-@click.option("--backgrounds", type=click.Path(path_type=Path), help="Folder of pictures; default: scikit-image's.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the checkpoint.")
-@click.option("--threads", default=1, show_default=True)
-def train_command(config: Path, faces: Path, teacher: Path, backgrounds: Path | None, out: Path, threads: int) -> None:
-    """Train, or go on from the checkpoint in --out."""
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    recipe = DetectorTraining.from_toml(config)
-    if backgrounds is None:
-        skimage = find_spec("skimage")
-        if skimage is None or not skimage.submodule_search_locations:
-            raise InputError("no --backgrounds given and scikit-image is not installed; name a folder of pictures")
-        backgrounds = Path(skimage.submodule_search_locations[0]) / "data"
-    teacher_network = network_from_state_dict(load_state_dict(teacher), file_name=str(teacher))
-    teacher_network = teacher_network.to(memory_format=torch.channels_last)
-    maker = SceneMaker(load_face_pictures(faces), load_backgrounds(backgrounds), recipe.size_px)
-    pool = SamplePool(maker, teacher_network, recipe.pool_scenes, np.random.default_rng(recipe.seed))
-    train(recipe, pool, out)
-
-
-@main.command("evaluate")
-@click.option("--weights", type=click.Path(path_type=Path), required=True, help="Student: weights or checkpoint.")
-@click.option("--teacher", type=click.Path(path_type=Path), required=True, help="RetinaFace weights.")
-@click.option(
-    "--pictures",
-    "folders",
-    type=click.Path(path_type=Path),
-    required=True,
-    multiple=True,
-    help="Folder of stills or clips; may be repeated.",
-)
-@click.option("--frames", "num_frames", default=24, show_default=True, help="Frames taken from each clip.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the figures here.")
-def evaluate_command(
-    weights: Path, teacher: Path, folders: tuple[Path, ...], num_frames: int, json_path: Path | None
-) -> None:
-    """Compare the student with the teacher on pictures that took no part in the training."""
-    torch.set_num_threads(1)  # small pictures: a second thread mostly waits
-    student, reference = (as_detector(path) for path in (weights, teacher))
-    results = {}
-    for folder in folders:
-        figures = compare_detectors(student, reference, load_pictures(folder, num_frames))
-        click.echo(f"{folder.name}\n\n{table(figures)}\n")
-        results[folder.name] = [dataclasses.asdict(row) for row in figures]
-    if json_path:
-        json_path.write_text(json.dumps(results, indent=1))
+def load_teacher(path: Path) -> nn.Module:
+    """A RetinaFace for labelling, from any weights file. Raises WeightsError."""
+    network = network_from_state_dict(read_state_dict(path), file_name=str(path))
+    return network.to(memory_format=torch.channels_last)
 
 
 def as_detector(path: Path) -> RetinaFaceDetector:
-    """A detector on the CPU from a weights file or a checkpoint of `train`."""
+    """A detector on the CPU that reports down to doubtful faces, from a weights file."""
     spec = ModelSpec(path.stem, "detector", path.name, None, None, None, "unknown", str(path))
-    return RetinaFaceDetector.from_state_dict(load_state_dict(path), spec=spec, sha256="", score_threshold=0.3)
-
-
-@main.command("export")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
-@click.option("--face-logit-offset", default=0.0, show_default=True, help="Added to the logit of every face.")
-@click.option("--figures", type=click.Path(path_type=Path), help="What `evaluate --json` wrote.")
-def export_command(checkpoint: Path, output: Path, face_logit_offset: float, figures: Path | None) -> None:
-    """Write a checkpoint's running mean as safetensors."""
-    known = json.loads(figures.read_text()) if figures else None
-    export_detector(checkpoint, output, face_logit_offset=face_logit_offset, figures=known)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except VidrestoreError as exc:
-        raise SystemExit(f"error: {exc}") from exc
+    return RetinaFaceDetector.from_state_dict(read_state_dict(path), spec=spec, sha256="", score_threshold=0.3)

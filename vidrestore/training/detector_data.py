@@ -10,6 +10,7 @@ import csv
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -117,6 +118,14 @@ def load_backgrounds(folder: Path) -> list[Image]:
     if not pictures:
         raise InputError(f"{folder}: holds no pictures for backgrounds")
     return pictures
+
+
+def sample_backgrounds() -> Path:
+    """The folder of scikit-image's sample pictures. Raises InputError when it is not installed."""
+    found = find_spec("skimage")
+    if found is None or not found.submodule_search_locations:
+        raise InputError("scikit-image is not installed; name a folder of pictures (--backgrounds)")
+    return Path(found.submodule_search_locations[0]) / "data"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
