@@ -116,7 +116,23 @@ def option_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class WithTrainingRoom(click.Group):
+    """Opens the training room only when one of its commands is called: restoring must work without it."""
+
+    TRAINING_COMMANDS = ("evaluate", "train")
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted([*super().list_commands(context), *self.TRAINING_COMMANDS])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in self.TRAINING_COMMANDS:
+            return super().get_command(context, name)
+        from vidrestore.training import commands
+
+        return {"evaluate": commands.evaluate, "train": commands.train}[name]
+
+
+@click.group(cls=WithTrainingRoom, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__)
 @click.option("--debug", is_flag=True, help="Show what goes on inside.")
 def cli(debug: bool) -> None:
