@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,17 +15,18 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from vidrestore.errors import OptionsError, WeightsError
+from vidrestore.face import template_px
 from vidrestore.models.gpen import Gpen, GpenConfig
 from vidrestore.training.checkpoint import checkpoints
-from vidrestore.training.config import AdversarialConfig, LoopConfig, TrainConfig
+from vidrestore.training.config import AdversarialConfig, GrowthConfig, LoopConfig, TrainConfig
 from vidrestore.training.data import DataConfig, DegradationConfig, FaceSet
 from vidrestore.training.discriminator import DiscriminatorConfig
 from vidrestore.training.export import export_restorer
 from vidrestore.training.losses import LossWeights, psnr_db
 from vidrestore.training.ranks import Ranks
 from vidrestore.training.schedule import learning_rate
-from vidrestore.training.start import start_as_identity
-from vidrestore.training.train import StopSignal, Trainer, TrainState, train
+from vidrestore.training.start import grow, start_as_identity
+from vidrestore.training.train import StopSignal, Trainer, TrainState, run, train
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CPU = torch.device("cpu")
@@ -96,6 +98,25 @@ def test_an_untrained_network_gives_its_input_back(size_px: int, multiplier: int
         assert (net(x) - x).abs().max() < 1e-4
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert psnr_db(net(x).float(), x).min() > 45
+
+
+def test_a_grown_network_adds_what_the_small_one_added() -> None:
+    """On smooth faces, within 5% of what it adds; a small identity grows into an identity, within 1e-4."""
+    torch.manual_seed(0)
+    small = Gpen(GpenConfig(32, 2, 0.125, 16, 2))
+    start_as_identity(small)
+    coarse = torch.rand(2, 3, 8, 8) * 1.6 - 0.8
+    x = torch.nn.functional.interpolate(coarse, (64, 64), mode="bicubic")
+    with torch.no_grad():
+        assert (grow(small)(x) - x).abs().max() < 1e-4
+        for to_rgb in small.generator.to_rgbs[:-1]:
+            to_rgb.conv.weight.add_(0.05 * torch.randn_like(to_rgb.conv.weight))
+        at_half = torch.nn.functional.avg_pool2d(x, 2)
+        added = torch.nn.functional.interpolate(small(at_half) - at_half, (64, 64), mode="bilinear")
+        difference = grow(small)(x) - x - added
+    middle = slice(8, -8)  # zero padding reaches farther in from the border of the larger picture
+    assert added.abs().mean() > 0.02
+    assert difference[..., middle, middle].abs().mean() < 0.05 * added.abs().mean()
 
 
 def test_every_weight_that_matters_can_learn_from_the_identity() -> None:
@@ -230,6 +251,34 @@ def test_ctrl_c_leaves_a_checkpoint(tmp_path: Path, faces: FaceSet) -> None:
     assert [path.name for path in checkpoints(tmp_path)] == ["step_00000002.pt"]
 
 
+def test_a_run_grows_through_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts at 16 and 32 px leave their checkpoints, the last part begins where they ended; a second call adds none."""
+    rng = np.random.default_rng(0)
+    faces_folder = tmp_path / "faces"
+    faces_folder.mkdir()
+    columns = [f"{point}_{axis}" for point in ("leye", "reye", "nose", "lmouth", "rmouth") for axis in "xy"]
+    rows = ["\t".join(["file", *columns])]
+    points = template_px("tight", 200).ravel().tolist()
+    for number in range(12):
+        cv2.imwrite(str(faces_folder / f"{number}.png"), rng.integers(0, 255, (200, 200, 3), dtype=np.uint8))
+        rows.append("\t".join([f"{number}.png", *map(str, points)]))
+    (faces_folder / "landmarks.tsv").write_text("\n".join(rows) + "\n")
+    config = dataclasses.replace(
+        tiny_config(2),
+        model=GpenConfig(64, 1, 0.125, 16, 2),
+        growth=(GrowthConfig(16, 3, 4), GrowthConfig(32, 2, 4)),
+        data=dataclasses.replace(tiny_config(2).data, cache=str(tmp_path / "cache"), faces=str(faces_folder)),
+    )
+    for _ in range(2):
+        run(config, folder=tmp_path / "run", device="cpu")
+    for folder, name in (("run/16px", "step_00000003"), ("run/32px", "step_00000002"), ("run", "step_00000002")):
+        assert [path.stem for path in checkpoints(tmp_path / folder)] == [name]
+    saved = [torch.load(checkpoints(tmp_path / folder)[-1], weights_only=True)["g"] for folder in ("run/32px", "run")]
+    # Two steps of training at most changed what was grown.
+    change = saved[1]["generator.conv1.conv.weight"] - saved[0]["generator.conv1.conv.weight"]
+    assert change.abs().max() < 0.01
+
+
 def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
     state = TrainState(tiny_config(9), CPU)
     for step in (1, 2, 3):
@@ -241,7 +290,7 @@ def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_network_is_refused_in_one_line(tmp_path: Path) -> None:
     path = TrainState(tiny_config(9), CPU).save(tmp_path)
-    other = dataclasses.replace(tiny_config(9), model=GpenConfig(64, 1, 0.0625, 16, 2))
+    other = dataclasses.replace(tiny_config(9), model=GpenConfig(32, 1, 0.125, 16, 2))
     for load in (TrainState(other, CPU).resume, TrainState(other, CPU).start_from):
         with pytest.raises(WeightsError) as caught:
             load(path)
@@ -310,8 +359,6 @@ def test_an_export_loads_into_gpen_and_says_what_it_is(tmp_path: Path, faces: Fa
 
 def test_a_run_can_be_watched(tmp_path: Path, faces: FaceSet) -> None:
     """Scalars and grids for TensorBoard, a line of figures for each validation, a grid of 3 rows of 4 faces."""
-    import cv2
-
     pytest.importorskip("tensorboard")
     train(tiny_config(2), faces, tmp_path, ALONE)
     assert any((tmp_path / "tensorboard").glob("events.*"))

@@ -1,4 +1,4 @@
-"""Start a GPEN as the identity: before the first training step it returns its input.
+"""Where a GPEN begins: as the identity, which returns its input, or grown from a trained one of half its size.
 
 From random weights a small network must first learn to pass a picture through at all, which took longer than ten
 minutes on two CPU cores; from the identity every step improves on the degraded input. The network keeps its form:
@@ -8,23 +8,24 @@ minutes on two CPU cores; from the identity every step improves on the degraded 
 3. The last ToRGB takes the differences, unmodulated; every other ToRGB weight is 0.
 """
 
+import dataclasses
+import re
+
 import torch
 
 from vidrestore.models.gpen import ACTIVATION_GAIN, LEAKY_SLOPE, EqualConv2d, FeatureConcat, Gpen, StyledConv, ToRGB
 
 PAIR_GAIN = ACTIVATION_GAIN**2 * (1 + LEAKY_SLOPE**2)
 """g(x) - g(-x) = PAIR_GAIN * x for g = two leaky ReLUs in a row: x passes twice unattenuated, -x twice attenuated."""
+ONCE_GAIN = ACTIVATION_GAIN * (1 + LEAKY_SLOPE)
+"""Likewise for one leaky ReLU."""
 NUM_COLORS = 3
 
 
 @torch.no_grad()
 def start_as_identity(net: Gpen) -> None:
     """Set the weights named above in place; all others stay as drawn. Raises ValueError below six channels."""
-    first, last_rgb = net.get_submodule("ecd0.0.0"), net.generator.to_rgbs[-1]
-    last_styled = net.generator.convs[-1]
-    assert isinstance(first, EqualConv2d)
-    assert isinstance(last_rgb, ToRGB)
-    assert isinstance(last_styled, StyledConv)
+    first, last_rgb = full_size_layers(net)
     channels = first.weight.shape[0]
     if channels < 2 * NUM_COLORS:
         raise ValueError(f"the network has {channels} channels at full size; the identity needs {2 * NUM_COLORS}")
@@ -36,13 +37,82 @@ def start_as_identity(net: Gpen) -> None:
             module.conv.weight.zero_()
             module.bias.zero_()
 
+    show_input(net)
+
+
+@torch.no_grad()
+def show_input(net: Gpen) -> None:
+    """Steps 1 to 3 of the identity, in place: the input reaches the output, whatever the lower levels add."""
+    first, last_rgb = full_size_layers(net)
     for color in range(NUM_COLORS):
         plus, minus = 2 * color, 2 * color + 1
         first.weight[[plus, minus]] = 0
         first.weight[plus, color] = 1 / first.scale
         first.weight[minus, color] = -1 / first.scale
-        # In the concatenation the styled half comes first, the encoder's features second.
-        for row, sign in ((channels + plus, 1), (channels + minus, -1)):
-            last_rgb.conv.weight[0, color, row] = sign / (PAIR_GAIN * last_rgb.conv.scale)
+        for row, share in shown_rows(net, color):
+            last_rgb.conv.weight[0, color, row] = share
             last_rgb.conv.modulation.weight[row] = 0
             last_rgb.conv.modulation.bias[row] = 1
+
+
+def shown_rows(net: Gpen, color: int) -> list[tuple[int, float]]:
+    """Which features the last ToRGB adds up to the input's colour, and each one's weight."""
+    first, last_rgb = full_size_layers(net)
+    share = 1 / (PAIR_GAIN * last_rgb.conv.scale)
+    # In the concatenation the styled half comes first, the encoder's features second.
+    row = first.weight.shape[0] + 2 * color
+    return [(row, share), (row + 1, -share)]
+
+
+def full_size_layers(net: Gpen) -> tuple[EqualConv2d, ToRGB]:
+    """The first layer of the encoder and the last of the generator."""
+    first, last_rgb = net.get_submodule("ecd0.0.0"), net.generator.to_rgbs[-1]
+    assert isinstance(first, EqualConv2d)
+    assert isinstance(last_rgb, ToRGB)
+    return first, last_rgb
+
+
+@torch.no_grad()
+def grow(small: Gpen) -> Gpen:
+    """A network of twice the size that adds to its input what the small one adds to the input at half size.
+
+    So training begins where faces are cheap (64 px) and goes on at full size with all that was learnt (after Karras et
+    al., "Progressive Growing of GANs", ICLR 2018; there the new level is faded in, here it begins as the identity):
+
+    1. Every level keeps its weights; in the encoder it is counted from the full size down, so numbers move by one.
+    2. The new second encoder layer sees the input at half size, as the small network's first one did.
+    3. The small network's output loses the input that it showed, and the new level shows its own.
+    """
+    net = Gpen(dataclasses.replace(small.config, size_px=2 * small.config.size_px))
+    state = net.state_dict()
+    for key, value in small.state_dict().items():
+        if level := re.match(r"ecd(\d+)\.", key):
+            if int(level[1]) > 0:
+                state[key.replace(level[0], f"ecd{int(level[1]) + 1}.", 1)].copy_(value)
+        else:
+            state[key].copy_(value)
+
+    small_first, small_rgb = full_size_layers(small)
+    second = net.get_submodule("ecd1.0.1")
+    assert isinstance(second, EqualConv2d)
+    second.weight.zero_()
+    middle = second.weight.shape[-1] // 2  # the blur before it averages 4 x 4 px around two pixels: half the size
+    for color in range(NUM_COLORS):
+        seen = small_first.weight[:, color, 0, 0] * small_first.scale / (ONCE_GAIN * second.scale)
+        second.weight[:, 2 * color, middle, middle] = seen
+        second.weight[:, 2 * color + 1, middle, middle] = -seen
+    net.get_parameter("ecd1.0.2.bias").copy_(small.get_parameter("ecd0.0.1.bias"))
+
+    grown_rgb = net.generator.to_rgbs[-2]
+    assert isinstance(grown_rgb, ToRGB)
+    for color in range(NUM_COLORS):
+        for row, share in shown_rows(small, color):
+            grown_rgb.conv.weight[0, color, row] -= share
+
+    last_styled, last_rgb = net.generator.convs[-1], net.generator.to_rgbs[-1]
+    assert isinstance(last_styled, StyledConv)
+    assert isinstance(last_rgb, ToRGB)
+    last_styled.noise.weight.fill_(1)
+    last_rgb.conv.weight.zero_()
+    show_input(net)
+    return net
