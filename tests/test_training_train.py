@@ -23,6 +23,7 @@ from vidrestore.training.data import DataConfig, DegradationConfig, FaceSet
 from vidrestore.training.discriminator import DiscriminatorConfig
 from vidrestore.training.export import export_restorer
 from vidrestore.training.losses import LossWeights, psnr_db
+from vidrestore.training.packed import LANDMARK_COLUMNS, pack
 from vidrestore.training.ranks import Ranks
 from vidrestore.training.schedule import learning_rate
 from vidrestore.training.start import grow, start_as_identity
@@ -31,6 +32,11 @@ from vidrestore.training.train import StopSignal, Trainer, TrainState, run, trai
 CONFIGS = Path(__file__).parent.parent / "configs"
 CPU = torch.device("cpu")
 ALONE = Ranks(0, 1, CPU)
+ABSENT_PACKAGES = (
+    *("av", "click", "facexlib", "filterpy", "matplotlib", "PIL", "platformdirs", "pooch", "requests", "safetensors"),
+    *("scipy", "skimage", "tensorboard", "torchvision", "tqdm"),
+)
+"""What a machine lent for training may lack."""
 
 
 def tiny_config(steps: int) -> TrainConfig:
@@ -251,18 +257,52 @@ def test_ctrl_c_leaves_a_checkpoint(tmp_path: Path, faces: FaceSet) -> None:
     assert [path.name for path in checkpoints(tmp_path)] == ["step_00000002.pt"]
 
 
-def test_a_run_grows_through_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts at 16 and 32 px leave their checkpoints, the last part begins where they ended; a second call adds none."""
-    rng = np.random.default_rng(0)
-    faces_folder = tmp_path / "faces"
-    faces_folder.mkdir()
-    columns = [f"{point}_{axis}" for point in ("leye", "reye", "nose", "lmouth", "rmouth") for axis in "xy"]
-    rows = ["\t".join(["file", *columns])]
+@pytest.fixture
+def faces_folder(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """Twelve pictures of noise with landmarks, eyes 72 px apart."""
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    rows = ["\t".join(["file", *LANDMARK_COLUMNS])]
     points = template_px("tight", 200).ravel().tolist()
     for number in range(12):
-        cv2.imwrite(str(faces_folder / f"{number}.png"), rng.integers(0, 255, (200, 200, 3), dtype=np.uint8))
+        cv2.imwrite(str(folder / f"{number}.png"), rng.integers(0, 255, (200, 200, 3), dtype=np.uint8))
         rows.append("\t".join([f"{number}.png", *map(str, points)]))
-    (faces_folder / "landmarks.tsv").write_text("\n".join(rows) + "\n")
+    (folder / "landmarks.tsv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_the_loop_runs_on_a_machine_lent_for_training(faces_folder: Path, tmp_path: Path) -> None:
+    """With PyTorch, NumPy and OpenCV alone: from a packed file, by the module's own command line, to a checkpoint."""
+    pack(faces_folder, tmp_path / "all.faces", crop_px=64)
+    config = tmp_path / "run.toml"
+    config.write_text(
+        """
+        name = "tiny"
+        template = "tight"
+        license = "none"
+        data_note = "noise"
+        model = { size_px = 32, channel_multiplier = 1, width = 0.0625, style_dim = 16, num_mapping_layers = 2 }
+        data = { workers = 1, val_share = 0.3, softest_dropped = 0.0, shift_px = 2 }
+        degradation = { mix = { call = 0.5, archival = 0.5 } }
+        losses = { l1 = 1.0, adversarial = 0.1 }
+        discriminator = { kind = "patch", smallest_px = 32, base_channels = 4 }
+        loop = { steps = 2, batch_size = 2, compile = false, threads = 1, val_faces = 2 }
+        """
+    )
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({ABSENT_PACKAGES!r}))\n"
+        "from vidrestore.training.train import main\n"
+        f"sys.argv[1:] = [{str(config)!r}, '--faces', {str(tmp_path / 'all.faces')!r}, "
+        f"'--run', {str(tmp_path / 'run')!r}, '--device', 'cpu']\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CONFIGS.parent)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [path.stem for path in checkpoints(tmp_path / "run")] == ["step_00000002"]
+
+
+def test_a_run_grows_through_its_parts(tmp_path: Path, faces_folder: Path) -> None:
+    """Parts at 16 and 32 px leave their checkpoints, the last part begins where they ended; a second call adds none."""
     config = dataclasses.replace(
         tiny_config(2),
         model=GpenConfig(64, 1, 0.125, 16, 2),
