@@ -1,6 +1,8 @@
 """Promises of the training loop, its start, its checkpoints and its export."""
 
+import contextlib
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -317,6 +319,34 @@ def test_a_run_grows_through_its_parts(tmp_path: Path, faces_folder: Path) -> No
     # Two steps of training at most changed what was grown.
     change = saved[1]["generator.conv1.conv.weight"] - saved[0]["generator.conv1.conv.weight"]
     assert change.abs().max() < 0.01
+
+
+def test_a_stop_for_all_processes_leaves_a_checkpoint(faces_folder: Path, tmp_path: Path) -> None:
+    """SIGTERM to the whole group, as a job scheduler sends it, once the first checkpoint is there."""
+    pack(faces_folder, tmp_path / "all.faces", crop_px=64)
+    config = dataclasses.replace(
+        tiny_config(100_000),
+        data=dataclasses.replace(tiny_config(1).data, workers=1, faces=str(tmp_path / "all.faces")),
+        loop=dataclasses.replace(tiny_config(100_000).loop, save_every_steps=1, checkpoints_kept=1, val_faces=2),
+    )
+    code = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from vidrestore.training.config import TrainConfig\n"
+        "from vidrestore.training.train import run\n"
+        f"run(TrainConfig.from_table(json.loads({json.dumps(config.as_table())!r})), "
+        f"folder=Path({str(tmp_path / 'run')!r}), device='cpu')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=CONFIGS.parent, start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not checkpoints(tmp_path / "run"):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert len(checkpoints(tmp_path / "run")) == 1
 
 
 def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:

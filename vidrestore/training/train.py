@@ -298,6 +298,12 @@ class StopSignal:
         self.is_set = True
 
 
+def leave_stopping_to_the_loop(worker: int) -> None:
+    """Ctrl-C and SIGTERM often reach all processes: a worker that obeyed would take the last steps with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def train(
     config: TrainConfig,
     faces: FaceSet,
@@ -341,6 +347,7 @@ def train(
         batch_size=None,
         sampler=range(state.steps_done, loop.steps),
         num_workers=config.data.workers,
+        worker_init_fn=leave_stopping_to_the_loop,
         pin_memory=ranks.device.type == "cuda",
     )
     # A fixed random choice, so that the faces of every source are among them.
