@@ -108,6 +108,24 @@ def test_an_untrained_network_gives_its_input_back(size_px: int, multiplier: int
             assert psnr_db(net(x).float(), x).min() > 45
 
 
+def test_the_input_stays_in_sight_while_the_network_learns(faces: FaceSet, tmp_path: Path) -> None:
+    """After training, a network whose other colours are taken away returns its input within 1e-4."""
+    config = tiny_config(4)
+    loop = dataclasses.replace(config.loop, learning_rate=0.05)
+    net = train(dataclasses.replace(config, loop=loop), faces, tmp_path, ALONE).net
+    channels = net.config.channels(32)
+    for to_rgb in (net.generator.to_rgb1, *net.generator.to_rgbs):
+        to_rgb.bias.data.zero_()
+        kept = to_rgb.conv.weight.data[:, :, channels : channels + 6].clone()
+        assert to_rgb.conv.weight.abs().max() > 0.01, "it has learnt something"
+        to_rgb.conv.weight.data.zero_()
+        if to_rgb is net.generator.to_rgbs[-1]:
+            to_rgb.conv.weight.data[:, :, channels : channels + 6] = kept
+    x = torch.rand(2, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        assert (net(x) - x).abs().max() < 1e-4
+
+
 def test_a_grown_network_adds_what_the_small_one_added() -> None:
     """On smooth faces, within 5% of what it adds; a small identity grows into an identity, within 1e-4."""
     torch.manual_seed(0)
@@ -378,6 +396,7 @@ def test_a_checkpoint_of_the_official_script_goes_on(shared: Path, tmp_path: Pat
     config = tiny_adversarial_config(3)
     config = dataclasses.replace(
         config,
+        start="random",
         model=GpenConfig(64, 1, 0.125, 512, 8),
         discriminator=DiscriminatorConfig(kind="stylegan2", channel_multiplier=1, width=0.125),
     )
@@ -396,9 +415,11 @@ def test_a_new_run_begins_with_a_bare_generator(tmp_path: Path, faces: FaceSet) 
     torch.save(trained.state_dict(), tmp_path / "bare.pth")
     save_file(trained.state_dict(), tmp_path / "bare.safetensors")
     for name in ("bare.pth", "bare.safetensors"):
-        state = TrainState(tiny_config(1), CPU)
+        state = TrainState(dataclasses.replace(tiny_config(1), start="random"), CPU)
         state.start_from(tmp_path / name)
         assert same_weights(state.net, trained) == same_weights(state.ema, trained) == []
+        with pytest.raises(WeightsError, match='set start = "random"'):
+            TrainState(tiny_config(1), CPU).start_from(tmp_path / name)
 
 
 def test_our_checkpoint_reads_as_an_official_one(tmp_path: Path, faces: FaceSet) -> None:

@@ -92,6 +92,8 @@ class TrainConfig:
     degradation: DegradationConfig
     loop: LoopConfig
     start: Start = "identity"
+    """"identity": the network adds to its input, which stays in sight (`start.py`); "random": GPEN's own form, for
+    large networks and for going on from official checkpoints."""
     growth: tuple[GrowthConfig, ...] = ()
     """`[[growth]]`: smallest first, each half the size of the next, and the last half of the model's."""
     data: DataConfig = field(default_factory=DataConfig)

@@ -8,6 +8,7 @@ minutes on two CPU cores; from the identity every step improves on the degraded 
 3. The last ToRGB takes the differences, unmodulated; every other ToRGB weight is 0.
 """
 
+import copy
 import dataclasses
 import re
 
@@ -42,17 +43,37 @@ def start_as_identity(net: Gpen) -> None:
 
 @torch.no_grad()
 def show_input(net: Gpen) -> None:
-    """Steps 1 to 3 of the identity, in place: the input reaches the output, whatever the lower levels add."""
+    """Steps 1 to 3 of the identity, in place: the input reaches the output, whatever the rest adds.
+
+    Called after every training step it keeps this path open. Left to the optimizer, its few weights waver by a percent,
+    and good faces, where nothing is to be added, lose most by that: after 1,000 steps at 64 px clean faces came back
+    with 42 dB, and the mildest third of the inputs had lost 0.9 dB.
+    """
     first, last_rgb = full_size_layers(net)
+    last_styled = net.generator.convs[-1]
+    assert isinstance(last_styled, StyledConv)
+    channels = first.weight.shape[0]
+    in_encoder, in_features = slice(0, 2 * NUM_COLORS), slice(channels, channels + 2 * NUM_COLORS)
+    first.weight[in_encoder] = 0
+    net.get_parameter("ecd0.0.1.bias")[in_encoder] = 0
+    last_styled.noise.weight.fill_(1)
+    last_styled.activate.bias[in_features] = 0
+    last_rgb.conv.weight[0, :, in_features] = 0
+    last_rgb.conv.modulation.weight[in_features] = 0
+    last_rgb.conv.modulation.bias[in_features] = 1
     for color in range(NUM_COLORS):
-        plus, minus = 2 * color, 2 * color + 1
-        first.weight[[plus, minus]] = 0
-        first.weight[plus, color] = 1 / first.scale
-        first.weight[minus, color] = -1 / first.scale
+        first.weight[2 * color, color] = 1 / first.scale
+        first.weight[2 * color + 1, color] = -1 / first.scale
         for row, share in shown_rows(net, color):
             last_rgb.conv.weight[0, color, row] = share
-            last_rgb.conv.modulation.weight[row] = 0
-            last_rgb.conv.modulation.bias[row] = 1
+
+
+def shows_input(net: Gpen) -> bool:
+    """Whether `show_input` would change nothing."""
+    open_path = copy.deepcopy(net)
+    show_input(open_path)
+    wanted = open_path.state_dict()
+    return all(torch.equal(value, wanted[key]) for key, value in net.state_dict().items())
 
 
 def shown_rows(net: Gpen, color: int) -> list[tuple[int, float]]:
@@ -109,10 +130,6 @@ def grow(small: Gpen) -> Gpen:
         for row, share in shown_rows(small, color):
             grown_rgb.conv.weight[0, color, row] -= share
 
-    last_styled, last_rgb = net.generator.convs[-1], net.generator.to_rgbs[-1]
-    assert isinstance(last_styled, StyledConv)
-    assert isinstance(last_rgb, ToRGB)
-    last_styled.noise.weight.fill_(1)
-    last_rgb.conv.weight.zero_()
+    full_size_layers(net)[1].conv.weight.zero_()
     show_input(net)
     return net

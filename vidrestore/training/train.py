@@ -48,7 +48,7 @@ from vidrestore.training.losses import gradient_energy, paired_losses, psnr_db
 from vidrestore.training.ranks import Ranks, average_gradients, joined_ranks, on_any_rank
 from vidrestore.training.run_log import RunLog
 from vidrestore.training.schedule import learning_rate, update_ema
-from vidrestore.training.start import grow, start_as_identity
+from vidrestore.training.start import grow, show_input, shows_input, start_as_identity
 
 logger = logging.getLogger("vidrestore")
 
@@ -140,6 +140,8 @@ class TrainState:
         except (RuntimeError, TypeError, ValueError) as exc:
             reason = " ".join(str(exc).split())[:200]
             raise WeightsError(f"{path}: does not fit [model] and [discriminator] of this config ({reason})") from exc
+        if self.config.start == "identity" and not shows_input(self.net):
+            raise WeightsError(f'{path}: was not trained from the identity; set start = "random" in the config')
 
     def _of_full_size(self, generator: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The weights, or those of the network grown from them where they are of half the size."""
@@ -184,6 +186,8 @@ class Trainer:
         output, figures = self._generator_step(inputs, truth, share)
         if state.is_adversarial:
             figures |= self._discriminator_step(output, truth, share)
+        if self.config.start == "identity":
+            show_input(state.net)
         state.steps_done += 1
         update_ema(state.ema, state.net, loop.ema_decay, state.steps_done)
         return figures
