@@ -46,6 +46,16 @@ def joined_ranks(device: str = "auto") -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
+@contextmanager
+def first_alone(ranks: Ranks) -> Iterator[None]:
+    """The first process goes through the block while the others wait; they find what it has left, such as a cache."""
+    if not ranks.is_first:
+        dist.barrier()
+    yield
+    if ranks.is_first and ranks.num_ranks > 1:
+        dist.barrier()
+
+
 def average_gradients(parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
     """Replace every gradient by its mean over the processes; one that is missing counts as zero."""
     if ranks.num_ranks == 1:

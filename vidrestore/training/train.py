@@ -45,7 +45,7 @@ from vidrestore.training.data import (
 )
 from vidrestore.training.discriminator import Discriminator, PatchDiscriminators, build_discriminator
 from vidrestore.training.losses import gradient_energy, paired_losses, psnr_db
-from vidrestore.training.ranks import Ranks, average_gradients, joined_ranks, on_any_rank
+from vidrestore.training.ranks import Ranks, average_gradients, first_alone, joined_ranks, mean_over_ranks, on_any_rank
 from vidrestore.training.run_log import RunLog
 from vidrestore.training.schedule import learning_rate, update_ema
 from vidrestore.training.start import grow, show_input, shows_input, start_as_identity
@@ -77,7 +77,7 @@ class TrainState:
         self.ema.load_state_dict(self.net.state_dict())
         self.ema.requires_grad_(False).eval()
         self.optimizer = adam(self.net, config.loop.learning_rate, config.loop.betas)
-        self.path_length = PathLength()
+        self.path_length = PathLength().to(device)
         self.discriminator: Discriminator | PatchDiscriminators | None = None
         if config.losses.adversarial:
             self.discriminator = build_discriminator(config.discriminator, config.model.size_px).to(device)
@@ -227,6 +227,8 @@ class Trainer:
                 images, latents = restore_with_latents(state.net, inputs[:part])
                 penalty = state.path_length(images, latents, generator=self._draws())
                 parts["path_length"] = weights.path_length * every * penalty
+                # One mean for all, so that the first process's checkpoint is every process's.
+                state.path_length.mean.copy_(mean_over_ranks(state.path_length.mean, self.ranks))
         norm = self._descend(state.net, state.optimizer, parts, self.config.loop.learning_rate * share)
         return output.detach(), parts | {"norm": norm}
 
@@ -409,7 +411,8 @@ def run(
     stop = StopSignal()
     stop.install()
     with joined_ranks(device) as ranks:
-        faces_at_full_size = load_faces(config.data, config.template, config.model.size_px)
+        with first_alone(ranks):
+            faces_at_full_size = load_faces(config.data, config.template, config.model.size_px)
         folder = folder or Path("runs") / config.name
         for part in config.parts():
             size_px = part.model.size_px
