@@ -20,7 +20,7 @@ from vidrestore.errors import OptionsError, WeightsError
 from vidrestore.face import template_px
 from vidrestore.models.gpen import Gpen, GpenConfig
 from vidrestore.training.checkpoint import checkpoints
-from vidrestore.training.config import AdversarialConfig, GrowthConfig, LoopConfig, TrainConfig
+from vidrestore.training.config import AdversarialConfig, LoopConfig, TrainConfig
 from vidrestore.training.data import DataConfig, DegradationConfig, FaceSet
 from vidrestore.training.discriminator import DiscriminatorConfig
 from vidrestore.training.export import export_restorer
@@ -28,8 +28,8 @@ from vidrestore.training.losses import LossWeights, psnr_db
 from vidrestore.training.packed import LANDMARK_COLUMNS, pack
 from vidrestore.training.ranks import Ranks
 from vidrestore.training.schedule import learning_rate
-from vidrestore.training.start import grow, start_as_identity
-from vidrestore.training.train import StopSignal, Trainer, TrainState, run, train
+from vidrestore.training.start import start_as_identity
+from vidrestore.training.train import StopSignal, Trainer, TrainState, train
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 CPU = torch.device("cpu")
@@ -124,25 +124,6 @@ def test_the_input_stays_in_sight_while_the_network_learns(faces: FaceSet, tmp_p
     x = torch.rand(2, 3, 32, 32) * 2 - 1
     with torch.no_grad():
         assert (net(x) - x).abs().max() < 1e-4
-
-
-def test_a_grown_network_adds_what_the_small_one_added() -> None:
-    """On smooth faces, within 5% of what it adds; a small identity grows into an identity, within 1e-4."""
-    torch.manual_seed(0)
-    small = Gpen(GpenConfig(32, 2, 0.125, 16, 2))
-    start_as_identity(small)
-    coarse = torch.rand(2, 3, 8, 8) * 1.6 - 0.8
-    x = torch.nn.functional.interpolate(coarse, (64, 64), mode="bicubic")
-    with torch.no_grad():
-        assert (grow(small)(x) - x).abs().max() < 1e-4
-        for to_rgb in small.generator.to_rgbs[:-1]:
-            to_rgb.conv.weight.add_(0.05 * torch.randn_like(to_rgb.conv.weight))
-        at_half = torch.nn.functional.avg_pool2d(x, 2)
-        added = torch.nn.functional.interpolate(small(at_half) - at_half, (64, 64), mode="bilinear")
-        difference = grow(small)(x) - x - added
-    middle = slice(8, -8)  # zero padding reaches farther in from the border of the larger picture
-    assert added.abs().mean() > 0.02
-    assert difference[..., middle, middle].abs().mean() < 0.05 * added.abs().mean()
 
 
 def test_every_weight_that_matters_can_learn_from_the_identity() -> None:
@@ -327,24 +308,6 @@ def test_the_loop_runs_on_a_machine_lent_for_training(faces_folder: Path, tmp_pa
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CONFIGS.parent)
     assert done.returncode == 0, done.stderr[-2000:]
     assert [path.stem for path in checkpoints(tmp_path / "run")] == ["step_00000002"]
-
-
-def test_a_run_grows_through_its_parts(tmp_path: Path, faces_folder: Path) -> None:
-    """Parts at 16 and 32 px leave their checkpoints, the last part begins where they ended; a second call adds none."""
-    config = dataclasses.replace(
-        tiny_config(2),
-        model=GpenConfig(64, 1, 0.125, 16, 2),
-        growth=(GrowthConfig(16, 3, 4), GrowthConfig(32, 2, 4)),
-        data=dataclasses.replace(tiny_config(2).data, cache=str(tmp_path / "cache"), faces=str(faces_folder)),
-    )
-    for _ in range(2):
-        run(config, folder=tmp_path / "run", device="cpu")
-    for folder, name in (("run/16px", "step_00000003"), ("run/32px", "step_00000002"), ("run", "step_00000002")):
-        assert [path.stem for path in checkpoints(tmp_path / folder)] == [name]
-    saved = [torch.load(checkpoints(tmp_path / folder)[-1], weights_only=True)["g"] for folder in ("run/32px", "run")]
-    # Two steps of training at most changed what was grown.
-    change = saved[1]["generator.conv1.conv.weight"] - saved[0]["generator.conv1.conv.weight"]
-    assert change.abs().max() < 0.01
 
 
 def test_a_stop_for_all_processes_leaves_a_checkpoint(faces_folder: Path, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -68,15 +67,6 @@ class AdversarialConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class GrowthConfig:
-    """A part of the run before the one that [loop] describes, on smaller faces; the network grows between parts."""
-
-    size_px: int
-    steps: int
-    batch_size: int
-
-
-@dataclass(frozen=True, slots=True)
 class TrainConfig:
     """A whole run; one TOML table for each field that is a dataclass."""
 
@@ -94,8 +84,6 @@ class TrainConfig:
     start: Start = "identity"
     """"identity": the network adds to its input, which stays in sight (`start.py`); "random": GPEN's own form, for
     large networks and for going on from official checkpoints."""
-    growth: tuple[GrowthConfig, ...] = ()
-    """`[[growth]]`: smallest first, each half the size of the next, and the last half of the model's."""
     data: DataConfig = field(default_factory=DataConfig)
     losses: LossWeights = field(default_factory=LossWeights)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
@@ -104,10 +92,6 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.start not in get_args(Start):
             raise OptionsError(f"start is {self.start!r}; it must be one of {', '.join(get_args(Start))}")
-        sizes_px = [*(part.size_px for part in self.growth), self.model.size_px]
-        for smaller_px, larger_px in pairwise(sizes_px):
-            if 2 * smaller_px != larger_px:
-                raise OptionsError(f"[[growth]] goes from {smaller_px} to {larger_px} px; sizes must double")
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> "TrainConfig":
@@ -125,8 +109,6 @@ class TrainConfig:
             key: section_from(sections[key], f"[{key}]", value) if key in sections else value
             for key, value in table.items()
         }
-        if isinstance(growth := values.get("growth", ()), (list, tuple)):
-            values["growth"] = tuple(section_from(GrowthConfig, "[[growth]]", part) for part in growth)
         return section_from(cls, "the run", values)
 
     @classmethod
@@ -137,27 +119,6 @@ class TrainConfig:
             return cls.from_table(table)
         except OptionsError as exc:
             raise OptionsError(f"{path}: {exc}; mend the file") from exc
-
-    def parts(self) -> list["TrainConfig"]:
-        """The runs that this one consists of, smallest faces first; the last one is itself without growth."""
-        parts = []
-        for part in self.growth:
-            share = part.size_px / self.model.size_px
-            parts.append(
-                dataclasses.replace(
-                    self,
-                    growth=(),
-                    model=dataclasses.replace(self.model, size_px=part.size_px),
-                    degradation=dataclasses.replace(
-                        self.degradation, length_scale=share * self.degradation.length_scale
-                    ),
-                    data=dataclasses.replace(self.data, shift_px=round(share * self.data.shift_px)),
-                    # Patches of small faces are blobs: detail is learnt at full size.
-                    losses=dataclasses.replace(self.losses, adversarial=0.0, feature_matching=0.0),
-                    loop=dataclasses.replace(self.loop, steps=part.steps, batch_size=part.batch_size),
-                )
-            )
-        return [*parts, dataclasses.replace(self, growth=())]
 
     def as_table(self) -> dict[str, Any]:
         """As tables that `from_table` takes back."""

@@ -6,7 +6,7 @@ Needs PyTorch, numpy and OpenCV only.
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,11 +61,6 @@ class FaceSet:
     """Of the source files, relative to the folder of faces."""
     sharpness: NDArray[np.float64]
     """(N,) `packed.detail` of each crop."""
-
-    def at(self, crop_px: int) -> "FaceSet":
-        """The same faces of a packed file at another size."""
-        assert isinstance(self.crops, PackedCrops), "an array has one size"
-        return replace(self, crops=replace(self.crops, crop_px=crop_px))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

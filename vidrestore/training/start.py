@@ -1,4 +1,4 @@
-"""Where a GPEN begins: as the identity, which returns its input, or grown from a trained one of half its size.
+"""Start a GPEN as the identity: before the first training step it returns its input.
 
 From random weights a small network must first learn to pass a picture through at all, which took longer than ten
 minutes on two CPU cores; from the identity every step improves on the degraded input. The network keeps its form:
@@ -9,8 +9,6 @@ minutes on two CPU cores; from the identity every step improves on the degraded 
 """
 
 import copy
-import dataclasses
-import re
 
 import torch
 
@@ -18,8 +16,6 @@ from vidrestore.models.gpen import ACTIVATION_GAIN, LEAKY_SLOPE, EqualConv2d, Fe
 
 PAIR_GAIN = ACTIVATION_GAIN**2 * (1 + LEAKY_SLOPE**2)
 """g(x) - g(-x) = PAIR_GAIN * x for g = two leaky ReLUs in a row: x passes twice unattenuated, -x twice attenuated."""
-ONCE_GAIN = ACTIVATION_GAIN * (1 + LEAKY_SLOPE)
-"""Likewise for one leaky ReLU."""
 NUM_COLORS = 3
 
 
@@ -91,45 +87,3 @@ def full_size_layers(net: Gpen) -> tuple[EqualConv2d, ToRGB]:
     assert isinstance(first, EqualConv2d)
     assert isinstance(last_rgb, ToRGB)
     return first, last_rgb
-
-
-@torch.no_grad()
-def grow(small: Gpen) -> Gpen:
-    """A network of twice the size that adds to its input what the small one adds to the input at half size.
-
-    So training begins where faces are cheap (64 px) and goes on at full size with all that was learnt (after Karras et
-    al., "Progressive Growing of GANs", ICLR 2018; there the new level is faded in, here it begins as the identity):
-
-    1. Every level keeps its weights; in the encoder it is counted from the full size down, so numbers move by one.
-    2. The new second encoder layer sees the input at half size, as the small network's first one did.
-    3. The small network's output loses the input that it showed, and the new level shows its own.
-    """
-    net = Gpen(dataclasses.replace(small.config, size_px=2 * small.config.size_px))
-    state = net.state_dict()
-    for key, value in small.state_dict().items():
-        if level := re.match(r"ecd(\d+)\.", key):
-            if int(level[1]) > 0:
-                state[key.replace(level[0], f"ecd{int(level[1]) + 1}.", 1)].copy_(value)
-        else:
-            state[key].copy_(value)
-
-    small_first, small_rgb = full_size_layers(small)
-    second = net.get_submodule("ecd1.0.1")
-    assert isinstance(second, EqualConv2d)
-    second.weight.zero_()
-    middle = second.weight.shape[-1] // 2  # the blur before it averages 4 x 4 px around two pixels: half the size
-    for color in range(NUM_COLORS):
-        seen = small_first.weight[:, color, 0, 0] * small_first.scale / (ONCE_GAIN * second.scale)
-        second.weight[:, 2 * color, middle, middle] = seen
-        second.weight[:, 2 * color + 1, middle, middle] = -seen
-    net.get_parameter("ecd1.0.2.bias").copy_(small.get_parameter("ecd0.0.1.bias"))
-
-    grown_rgb = net.generator.to_rgbs[-2]
-    assert isinstance(grown_rgb, ToRGB)
-    for color in range(NUM_COLORS):
-        for row, share in shown_rows(small, color):
-            grown_rgb.conv.weight[0, color, row] -= share
-
-    full_size_layers(net)[1].conv.weight.zero_()
-    show_input(net)
-    return net

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vidrestore.errors import InputError, WeightsError
-from vidrestore.models.gpen import Gpen, GpenConfig
+from vidrestore.models.gpen import Gpen
 from vidrestore.training.adversarial import (
     PathLength,
     discriminator_loss,
@@ -31,7 +31,7 @@ from vidrestore.training.adversarial import (
     r1_penalty,
     restore_with_latents,
 )
-from vidrestore.training.checkpoint import checkpoints, load_checkpoint, newest_checkpoint, save_checkpoint
+from vidrestore.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from vidrestore.training.config import TrainConfig
 from vidrestore.training.data import (
     DegradationMix,
@@ -48,7 +48,7 @@ from vidrestore.training.losses import gradient_energy, paired_losses, psnr_db
 from vidrestore.training.ranks import Ranks, average_gradients, first_alone, joined_ranks, mean_over_ranks, on_any_rank
 from vidrestore.training.run_log import RunLog
 from vidrestore.training.schedule import learning_rate, update_ema
-from vidrestore.training.start import grow, show_input, shows_input, start_as_identity
+from vidrestore.training.start import show_input, shows_input, start_as_identity
 
 logger = logging.getLogger("vidrestore")
 
@@ -127,14 +127,14 @@ class TrainState:
     def start_from(self, path: Path) -> None:
         """Begin with the networks of another run, ours or GPEN's own script's, or with a bare generator.
 
-        A generator of half the size is grown. The optimizers begin anew: the official file numbers its moments by an
-        order of parameters that is not ours. Raises WeightsError.
+        The optimizers begin anew: the official file numbers its moments by an order of parameters that is not ours.
+        Raises WeightsError.
         """
         saved = load_checkpoint(path)
         average = saved.get("g_ema", saved)
         try:
-            self.net.load_state_dict(self._of_full_size(saved.get("g", average)))
-            self.ema.load_state_dict(self._of_full_size(average))
+            self.net.load_state_dict(saved.get("g", average))
+            self.ema.load_state_dict(average)
             if self.discriminator is not None and "d" in saved:
                 self.discriminator.load_state_dict(saved["d"])
         except (RuntimeError, TypeError, ValueError) as exc:
@@ -142,13 +142,6 @@ class TrainState:
             raise WeightsError(f"{path}: does not fit [model] and [discriminator] of this config ({reason})") from exc
         if self.config.start == "identity" and not shows_input(self.net):
             raise WeightsError(f'{path}: was not trained from the identity; set start = "random" in the config')
-
-    def _of_full_size(self, generator: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The weights, or those of the network grown from them where they are of half the size."""
-        if 2 * GpenConfig.from_state_dict(generator).size_px != self.config.model.size_px:
-            return generator
-        torch.manual_seed(self.config.loop.seed)  # what growing draws: the same for the network and its average
-        return grow(Gpen.from_state_dict(generator)).state_dict()
 
 
 def adam(net: nn.Module, rate: float, betas: tuple[float, float]) -> torch.optim.Adam:
@@ -402,25 +395,15 @@ def run(
     start_from: Path | None = None,
     device: str = "auto",
 ) -> None:
-    """What both command lines do: join the other processes, find the faces, train until the end or Ctrl-C.
-
-    Parts that come before full size have folders of their own in the run's.
-    """
+    """What both command lines do: join the other processes, find the faces, train until the end or Ctrl-C."""
     if faces is not None:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, faces=faces))
     stop = StopSignal()
     stop.install()
     with joined_ranks(device) as ranks:
         with first_alone(ranks):
-            faces_at_full_size = load_faces(config.data, config.template, config.model.size_px)
-        folder = folder or Path("runs") / config.name
-        for part in config.parts():
-            size_px = part.model.size_px
-            part_folder = folder if size_px == config.model.size_px else folder / f"{size_px}px"
-            train(part, faces_at_full_size.at(size_px), part_folder, ranks, start_from=start_from, stop=stop)
-            if stop.is_set:
-                break
-            start_from = newest_checkpoint(part_folder)
+            face_set = load_faces(config.data, config.template, config.model.size_px)
+        train(config, face_set, folder or Path("runs") / config.name, ranks, start_from=start_from, stop=stop)
 
 
 def main() -> None:
