@@ -441,7 +441,7 @@ def test_shipped_configs_are_valid(name: str) -> None:
     ("old", "new", "message"),
     [
         ("batch_size", "batchsize", "batchsize"),
-        ("batch_size = 4", 'batch_size = "4"', "batch_size of \\[loop\\] is '4'; it must be of type int"),
+        ("batch_size = 8", 'batch_size = "8"', "batch_size of \\[loop\\] is '8'; it must be of type int"),
         ("[loop]", 'start = "sideways"\n[loop]', "sideways"),
         ("[loop]", "[[loop]]", "must be a table"),
         ("[loop]", "[loop", "is not TOML"),

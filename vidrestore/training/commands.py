@@ -87,14 +87,13 @@ def detector(config: Path, faces: Path, teacher: Path | None, backgrounds: Path 
 @train.command()
 @click.argument("checkpoint", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="The .safetensors file to write.")
-@click.option("--face-logit-offset", default=0.0, show_default=True, help="Added to the logit of every face.")
 @click.option("--figures", type=PATH, help="What `compare-detectors --json` wrote.")
-def export_detector(checkpoint: Path, output: Path, face_logit_offset: float, figures: Path | None) -> None:
+def export_detector(checkpoint: Path, output: Path, figures: Path | None) -> None:
     """Make a weights file from CHECKPOINT, or from the newest in the folder of a run."""
     from vidrestore.training import detector
 
     known = json.loads(figures.read_text()) if figures else None
-    detector.export_detector(checkpoint, output, face_logit_offset=face_logit_offset, figures=known)
+    detector.export_detector(checkpoint, output, figures=known)
 
 
 @train.command()

@@ -17,6 +17,7 @@ from vidrestore.errors import InputError
 from vidrestore.face import Detection
 from vidrestore.models.face_detector import SCORE_THRESHOLD
 from vidrestore.models.spec import FaceDetector
+from vidrestore.pixels import rgb_region
 from vidrestore.training.degrade import down_up, video_compression
 from vidrestore.training.detector_data import face_side_px
 
@@ -53,15 +54,14 @@ class Figures:
 
 def load_pictures(folder: Path, num_frames: int) -> list[tuple[str, Image]]:
     """(name, (H, W, 3) uint8 RGB) of every picture in a folder and of `num_frames` frames of every clip in it."""
-    import av  # the training room also works without PyAV
+    from vidrestore.video.sample import sample_frames  # late: the training room also works without PyAV
 
     pictures: list[tuple[str, Image]] = []
     for path in sorted(folder.iterdir()):
         if path.suffix in (".mp4", ".mkv", ".mov", ".avi"):
-            with av.open(str(path)) as container:
-                frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-            chosen = np.unique(np.linspace(0, len(frames) - 1, num_frames).round().astype(int))
-            pictures += [(f"{path.name}:{index}", np.asarray(frames[index], np.uint8)) for index in chosen]
+            for frame in sample_frames(path, num_frames):
+                whole = rgb_region(frame.planes, frame.layout, (0, 0, frame.width_px, frame.height_px))
+                pictures.append((f"{path.name}:{frame.index}", np.clip(np.rint(whole), 0, 255).astype(np.uint8)))
         elif path.suffix in (".png", ".jpg", ".jpeg"):
             picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if picture is not None:
