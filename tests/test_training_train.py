@@ -295,14 +295,14 @@ def test_the_loop_runs_on_a_machine_lent_for_training(faces_folder: Path, tmp_pa
         degradation = { mix = { call = 0.5, archival = 0.5 } }
         losses = { l1 = 1.0, adversarial = 0.1 }
         discriminator = { kind = "patch", smallest_px = 32, base_channels = 4 }
-        loop = { steps = 2, batch_size = 2, compile = false, threads = 1, val_faces = 2 }
+        loop = { steps = 2, batch_size = 2, compile = false, threads = 1, val_faces = 3 }
         """
     )
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({ABSENT_PACKAGES!r}))\n"
         "from vidrestore.training.train import main\n"
         f"sys.argv[1:] = [{str(config)!r}, '--faces', {str(tmp_path / 'all.faces')!r}, "
-        f"'--run', {str(tmp_path / 'run')!r}, '--device', 'cpu']\n"
+        f"'--folder', {str(tmp_path / 'run')!r}, '--device', 'cpu']\n"
         "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CONFIGS.parent)
@@ -316,7 +316,7 @@ def test_a_stop_for_all_processes_leaves_a_checkpoint(faces_folder: Path, tmp_pa
     config = dataclasses.replace(
         tiny_config(100_000),
         data=dataclasses.replace(tiny_config(1).data, workers=1, faces=str(tmp_path / "all.faces")),
-        loop=dataclasses.replace(tiny_config(100_000).loop, save_every_steps=1, checkpoints_kept=1, val_faces=2),
+        loop=dataclasses.replace(tiny_config(100_000).loop, save_every_steps=1, checkpoints_kept=1, val_faces=3),
     )
     code = (
         "import json, sys\n"
@@ -336,6 +336,29 @@ def test_a_stop_for_all_processes_leaves_a_checkpoint(faces_folder: Path, tmp_pa
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert len(checkpoints(tmp_path / "run")) == 1
+
+
+def test_penalties_are_in_the_log(tmp_path: Path, faces: FaceSet) -> None:
+    """They are taken every 16th and 4th step, and no logged step is one of those: the newest value stands there."""
+    config = tiny_adversarial_config(50)
+    config = dataclasses.replace(config, adversarial=AdversarialConfig(from_step=2))
+    train(config, faces, tmp_path, ALONE)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert {"r1", "path_length", "discriminator", "l1"} <= lines[0]["train"].keys()
+
+
+def test_an_average_that_a_run_is_started_with_is_not_forgotten(tmp_path: Path) -> None:
+    """After one step it is still within 1% of where it was; a fresh one would be half-way to the new weights."""
+    config = dataclasses.replace(tiny_config(9), start="random")
+    other = Gpen(config.model)
+    torch.save(other.state_dict(), tmp_path / "bare.pth")
+    state = TrainState(config, CPU)
+    state.start_from(tmp_path / "bare.pth")
+    state.net.generator.input.input.data += 1.0
+    batch = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    Trainer(state, ALONE).step(batch, batch.flip(0))
+    moved = (state.ema.generator.input.input - other.generator.input.input).abs().max()
+    assert 0 < moved < 0.01
 
 
 def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
@@ -442,20 +465,33 @@ def test_shipped_configs_are_valid(name: str) -> None:
     [
         ("batch_size", "batchsize", "batchsize"),
         ("batch_size = 8", 'batch_size = "8"', "batch_size of \\[loop\\] is '8'; it must be of type int"),
-        ("[loop]", 'start = "sideways"\n[loop]', "sideways"),
+        ("batch_size = 8", "batch_size = 0", "at least 1"),
+        ("betas = [0.5, 0.99]", "betas = 3", "betas are 3"),
+        ("r1 = 0.1", "r1 = -1", "cannot be below 0"),
+        ("adversarial = 0.01", "path_length = 2.0", "goes with a discriminator"),
+        ("flat_share = 0.7", "flat_share = 1.0", "below 1"),
+        ("ema_decay = 0.998", "ema_decay = 2.0", "below 1"),
+        ("val_faces = 192", "val_faces = 2", "at least 3"),
+        ("workers = 1", "workers = -1", "workers is -1"),
+        ("softest_dropped = 0.15", "softest_dropped = 1.5", "softest_dropped is 1.5"),
+        ("webmorph = 4.0", 'webmorph = "often"', "source_weights"),
+        ("official = 0.23", 'official = "often"', "shares above 0"),
+        ("from_step = 9000", "r1_every_steps = 0", "r1_every_steps is 0"),
+        ("size_px = 256", "size_px = 48", "power of two"),
+        ("name =", 'start = "sideways"\nname =', "sideways"),
         ("[loop]", "[[loop]]", "must be a table"),
         ("[loop]", "[loop", "is not TOML"),
     ],
 )
 def test_mistakes_in_a_config_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    """The file and what is wrong in it, in one line."""
     text = (CONFIGS / "train_gpen_lite.toml").read_text()
     assert old in text
-    if "start" in new:
-        text, old, new = new.split("\n")[0] + "\n" + text, "", ""
-    (tmp_path / "run.toml").write_text(text.replace(old, new) if old else text)
+    (tmp_path / "run.toml").write_text(text.replace(old, new, 1))
     with pytest.raises(OptionsError, match=message) as caught:
         TrainConfig.from_toml(tmp_path / "run.toml")
     assert str(tmp_path / "run.toml") in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_learning_rate_warms_up_stays_and_falls_to_its_last_share() -> None:

@@ -12,7 +12,7 @@ PATH = click.Path(path_type=Path)
 @click.group(invoke_without_command=True)
 @click.option("--config", type=PATH, help="TOML file of the run, such as configs/train_gpen_lite.toml.")
 @click.option("--faces", help="Folder of faces or packed file, instead of the config's.")
-@click.option("--run", "folder", type=PATH, help="Folder of the run; goes on with what is there. [default: runs/NAME]")
+@click.option("--folder", type=PATH, help="Folder of the run; goes on with what is there. [default: runs/NAME]")
 @click.option("--start-from", type=PATH, help="Checkpoint (ours, or of GPEN's own script) to begin a new run with.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
 @click.pass_context
@@ -67,7 +67,7 @@ def export(checkpoint: Path, output: Path, full: bool) -> None:
 @click.option("--faces", type=PATH, required=True, help="Folder of faces with landmarks.tsv.")
 @click.option("--teacher", type=PATH, help="RetinaFace weights. [default: retinaface-mobilenet0.25, as pulled]")
 @click.option("--backgrounds", type=PATH, help="Folder of pictures without faces. [default: scikit-image's samples]")
-@click.option("--run", "folder", type=PATH, default=Path("runs/retinaface-lite"), show_default=True)
+@click.option("--folder", type=PATH, default=Path("runs/retinaface-lite"), show_default=True)
 def detector(config: Path, faces: Path, teacher: Path | None, backgrounds: Path | None, folder: Path) -> None:
     """Train the embedded detector, or go on from what is in the folder of the run."""
     from vidrestore.models.weights import find

@@ -16,6 +16,8 @@ from vidrestore.training.losses import LossWeights
 
 Section = TypeVar("Section")
 Start = Literal["identity", "random"]
+VAL_THIRDS = ("heavy", "medium", "mild")
+"""Validation faces in thirds, from the worst input to the best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,16 @@ class LoopConfig:
     checkpoints_kept: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "val_every_steps", "save_every_steps", "checkpoints_kept"):
-            if getattr(self, name) < 1:
-                raise OptionsError(f"[loop] {name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("steps", "batch_size", "threads", "val_every_steps", "save_every_steps", "checkpoints_kept"):
+            at_least(name, getattr(self, name), 1)
+        at_least("val_faces", self.val_faces, len(VAL_THIRDS))
+        check_betas(self.betas)
+        if not 0 <= self.flat_share < 1:
+            raise OptionsError(f"flat_share is {self.flat_share}; it must be from 0 to below 1")
+        if not 0 <= self.ema_decay < 1:
+            raise OptionsError(f"ema_decay is {self.ema_decay}; it must be from 0 to below 1")
+        if self.learning_rate <= 0 or self.clip_norm <= 0:
+            raise OptionsError("learning_rate and clip_norm must be above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,14 @@ class AdversarialConfig:
     r1_every_steps: int = 16
     path_length_every_steps: int = 4
     """Lazy regularisation: both penalties are rare, and weighted by the steps between."""
+
+    def __post_init__(self) -> None:
+        at_least("from_step", self.from_step, 0)
+        at_least("r1_every_steps", self.r1_every_steps, 1)
+        at_least("path_length_every_steps", self.path_length_every_steps, 1)
+        check_betas(self.betas)
+        if self.learning_rate <= 0:
+            raise OptionsError(f"learning_rate is {self.learning_rate}; it must be above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +143,19 @@ class TrainConfig:
         return tables
 
 
+def at_least(name: str, value: int, lowest: int) -> None:
+    """Raises OptionsError."""
+    if value < lowest:
+        raise OptionsError(f"{name} is {value}; it must be at least {lowest}")
+
+
+def check_betas(betas: Any) -> None:
+    """Adam's two. Raises OptionsError."""
+    is_pair = isinstance(betas, (list, tuple)) and len(betas) == 2
+    if not is_pair or not all(isinstance(beta, (int, float)) and 0 <= beta < 1 for beta in betas):
+        raise OptionsError(f"betas are {betas!r}; they must be two numbers from 0 to below 1")
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Raises OptionsError when the file is missing or no TOML."""
     try:
@@ -154,5 +184,5 @@ def section_from(section: type[Section], name: str, table: Any) -> Section:
         return section(**table)
     except OptionsError:
         raise
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, AttributeError) as exc:  # a value of a kind that the section cannot check
         raise OptionsError(f"{name}: {exc}") from exc

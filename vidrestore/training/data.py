@@ -43,6 +43,17 @@ class DataConfig:
     workers: int = 1
     """Processes that prepare batches; 0 prepares them between the steps."""
 
+    def __post_init__(self) -> None:
+        """Raises OptionsError."""
+        if self.shift_px < 0 or self.workers < 0:
+            raise OptionsError(f"shift_px is {self.shift_px} and workers is {self.workers}; neither can be below 0")
+        for name in ("softest_dropped", "val_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise OptionsError(f"{name} is {getattr(self, name)}; it must be from 0 to below 1")
+        weights = self.source_weights
+        if not isinstance(weights, Mapping) or not all(isinstance(w, (int, float)) and w > 0 for w in weights.values()):
+            raise OptionsError(f"source_weights is {weights!r}; it must be a table of numbers above 0")
+
 
 class Crops(Protocol):
     """Aligned faces by number: an array (N, S, S, 3), or `PackedCrops`."""
@@ -144,14 +155,18 @@ class DegradationConfig:
     sequences: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     """Sequences of this run alone: rows as `Degradation.from_config` takes them, lengths in px of the crop."""
 
+    def __post_init__(self) -> None:
+        """Raises OptionsError."""
+        shares = self.mix.values() if isinstance(self.mix, Mapping) else [None]
+        if not shares or not all(isinstance(share, (int, float)) and share > 0 for share in shares):
+            raise OptionsError(f"degradation mix is {self.mix!r}; it must be a table of shares above 0")
+
 
 class DegradationMix:
     """Draws one of several degradations for each face."""
 
     def __init__(self, config: DegradationConfig) -> None:
         """Raises OptionsError for an unknown sequence or shares that are not positive."""
-        if not config.mix or min(config.mix.values()) <= 0:
-            raise OptionsError(f"degradation mix is {dict(config.mix)}; every share must be above 0")
         self.degradations = []
         for name in config.mix:
             if name in config.sequences:

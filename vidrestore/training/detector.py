@@ -270,7 +270,7 @@ class DetectorState:
                 self.optimizer.load_state_dict(saved["optimizer"])
         except (KeyError, ValueError, RuntimeError) as exc:
             reason = str(exc).splitlines()[0]
-            raise WeightsError(f"{path}: does not fit this recipe ({reason}); use another --run folder") from exc
+            raise WeightsError(f"{path}: does not fit this recipe ({reason}); use another --folder") from exc
 
 
 def train_detector(

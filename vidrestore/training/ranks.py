@@ -8,10 +8,16 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from vidrestore.errors import OptionsError
+
+PATIENCE = timedelta(hours=4)
+"""How long processes wait for one another: a folder without landmarks may take the first one hours to pack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +36,24 @@ class Ranks:
 
 @contextmanager
 def joined_ranks(device: str = "auto") -> Iterator[Ranks]:
-    """Join the processes that torchrun started (NCCL on GPUs, gloo on CPUs); a process started alone is rank 0 of 1."""
+    """Join the processes that torchrun started (NCCL on GPUs, gloo on CPUs); a process started alone is rank 0 of 1.
+
+    Raises OptionsError for a device that is not there.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise OptionsError(f"device is {device!r}; it must be auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise OptionsError("device is cuda, but PyTorch sees no CUDA GPU here; take cpu or auto")
     kind = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if kind == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         kind = f"cuda:{torch.cuda.current_device()}"
+    num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if num_ranks == 1:
         yield Ranks(0, 1, torch.device(kind))
         return
-    dist.init_process_group("nccl" if kind.startswith("cuda") else "gloo")
+    backend = "nccl" if kind.startswith("cuda") else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
     try:
         yield Ranks(dist.get_rank(), num_ranks, torch.device(kind))
     finally:
@@ -51,9 +65,11 @@ def first_alone(ranks: Ranks) -> Iterator[None]:
     """The first process goes through the block while the others wait; they find what it has left, such as a cache."""
     if not ranks.is_first:
         dist.barrier()
-    yield
-    if ranks.is_first and ranks.num_ranks > 1:
-        dist.barrier()
+    try:
+        yield
+    finally:
+        if ranks.is_first and ranks.num_ranks > 1:
+            dist.barrier()
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:

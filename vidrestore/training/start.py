@@ -65,11 +65,12 @@ def show_input(net: Gpen) -> None:
 
 
 def shows_input(net: Gpen) -> bool:
-    """Whether `show_input` would change nothing."""
+    """Whether `show_input` would change nothing but roundings."""
     open_path = copy.deepcopy(net)
     show_input(open_path)
     wanted = open_path.state_dict()
-    return all(torch.equal(value, wanted[key]) for key, value in net.state_dict().items())
+    # Weights that were stored in half precision are a rounding off.
+    return all(torch.allclose(value, wanted[key], atol=1e-3, rtol=1e-3) for key, value in net.state_dict().items())
 
 
 def shown_rows(net: Gpen, color: int) -> list[tuple[int, float]]:

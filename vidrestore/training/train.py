@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vidrestore.errors import InputError, WeightsError
+from vidrestore.errors import InputError, TargetError, WeightsError
 from vidrestore.models.gpen import Gpen
 from vidrestore.training.adversarial import (
     PathLength,
@@ -32,7 +32,7 @@ from vidrestore.training.adversarial import (
     restore_with_latents,
 )
 from vidrestore.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
-from vidrestore.training.config import TrainConfig
+from vidrestore.training.config import VAL_THIRDS, TrainConfig
 from vidrestore.training.data import (
     DegradationMix,
     FaceSet,
@@ -52,12 +52,12 @@ from vidrestore.training.start import show_input, shows_input, start_as_identity
 
 logger = logging.getLogger("vidrestore")
 
-VAL_THIRDS = ("heavy", "medium", "mild")
-"""Validation faces in thirds, from the worst input to the best."""
 EQUAL_DB = 45.0
 """Above this nobody sees a difference; untouched inputs (infinitely many dB) would otherwise rule the averages."""
 EVAL_BATCH = 16
 LOG_EVERY_STEPS = 50
+ALREADY_AVERAGED_STEPS = 10**9
+"""What a run is started with stays in its average as long as `ema_decay` says, not for the two steps of a fresh one."""
 PATH_LENGTH_SHARE = 0.5
 """Of the batch, for the path length penalty: it differentiates twice, and takes the memory of two steps."""
 
@@ -85,6 +85,8 @@ class TrainState:
             adversarial = config.adversarial
             self.d_optimizer = adam(self.discriminator, adversarial.learning_rate, adversarial.betas)
         self.steps_done = 0
+        self.steps_averaged = 0
+        """In `ema`; what a run was started with counts as a full average."""
         self.val: dict[str, float] = {}
         """The newest figures of `validate`."""
 
@@ -102,6 +104,7 @@ class TrainState:
             "g_optim": self.optimizer.state_dict(),
             "path_length": self.path_length.state_dict(),
             "steps_done": self.steps_done,
+            "steps_averaged": self.steps_averaged,
             "val": self.val,
         }
         if self.discriminator is not None:
@@ -119,10 +122,11 @@ class TrainState:
             if self.discriminator is not None and "d" in saved:
                 self.discriminator.load_state_dict(saved["d"])
                 self.d_optimizer.load_state_dict(saved["d_optim"])
-            self.steps_done, self.val = saved["steps_done"], saved["val"]
+            self.steps_done, self.steps_averaged = saved["steps_done"], saved["steps_averaged"]
+            self.val = saved["val"]
         except (KeyError, ValueError, RuntimeError) as exc:
             reason = str(exc).splitlines()[0]
-            raise WeightsError(f"{path}: does not fit this config ({reason}); use another --run folder") from exc
+            raise WeightsError(f"{path}: does not fit this config ({reason}); use another --folder") from exc
 
     def start_from(self, path: Path) -> None:
         """Begin with the networks of another run, ours or GPEN's own script's, or with a bare generator.
@@ -135,6 +139,7 @@ class TrainState:
         try:
             self.net.load_state_dict(saved.get("g", average))
             self.ema.load_state_dict(average)
+            self.steps_averaged = ALREADY_AVERAGED_STEPS
             if self.discriminator is not None and "d" in saved:
                 self.discriminator.load_state_dict(saved["d"])
         except (RuntimeError, TypeError, ValueError) as exc:
@@ -182,7 +187,8 @@ class Trainer:
         if self.config.start == "identity":
             show_input(state.net)
         state.steps_done += 1
-        update_ema(state.ema, state.net, loop.ema_decay, state.steps_done)
+        state.steps_averaged += 1
+        update_ema(state.ema, state.net, loop.ema_decay, state.steps_averaged)
         return figures
 
     def _to_device(self, images: Tensor) -> Tensor:
@@ -221,7 +227,8 @@ class Trainer:
                 penalty = state.path_length(images, latents, generator=self._draws())
                 parts["path_length"] = weights.path_length * every * penalty
                 # One mean for all, so that the first process's checkpoint is every process's.
-                state.path_length.mean.copy_(mean_over_ranks(state.path_length.mean, self.ranks))
+                mean = mean_over_ranks(state.path_length.mean, self.ranks)
+                state.path_length.mean.copy_(mean if torch.isfinite(mean) else torch.zeros_like(mean))
         norm = self._descend(state.net, state.optimizer, parts, self.config.loop.learning_rate * share)
         return output.detach(), parts | {"norm": norm}
 
@@ -284,17 +291,21 @@ def validate(state: TrainState, degraded: Tensor, target: Tensor) -> tuple[dict[
 
 
 class StopSignal:
-    """Set by Ctrl-C and SIGTERM, so that the loop ends after a whole step and leaves a checkpoint."""
+    """Set by Ctrl-C and SIGTERM, so that the loop ends after a whole step and leaves a checkpoint.
+
+    A second one is obeyed at once.
+    """
 
     def __init__(self) -> None:
         self.is_set = False
 
     def install(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._set)
+        self._before = {number: signal.signal(number, self._set) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def _set(self, number: int, frame: object) -> None:
         self.is_set = True
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 def leave_stopping_to_the_loop(worker: int) -> None:
@@ -319,7 +330,10 @@ def train(
     loop = config.loop
     torch.set_num_threads(loop.threads)
     cv2.setNumThreads(0)  # a forked worker would wait for ever for the threads that stayed with its parent
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise TargetError(f"{folder}: cannot be made ({exc.strerror}); name another --folder") from exc
     state = TrainState(config, ranks.device)
     if saved := checkpoints(folder):
         state.resume(saved[-1])
@@ -358,6 +372,8 @@ def train(
     with RunLog(folder, is_first=ranks.is_first) as log:
         log.say(f"{len(train_indices)} faces to train on, {len(shuffled)} to validate with")
         crops_since, since_s = 0, time.monotonic()
+        figures: dict[str, Tensor] = {}
+        """The newest of each: penalties are taken at few steps, hardly ever at one that is logged."""
 
         def checkpoint() -> None:
             if ranks.is_first:
@@ -371,7 +387,7 @@ def train(
         for degraded, target in loader:
             if on_any_rank(stop is not None and stop.is_set, ranks):
                 break
-            figures = trainer.step(degraded, target)
+            figures |= trainer.step(degraded, target)
             crops_since += loop.batch_size
             if state.steps_done % LOG_EVERY_STEPS == 0:
                 speed = crops_since / (time.monotonic() - since_s)
@@ -381,9 +397,10 @@ def train(
                 report()
             if state.steps_done % loop.save_every_steps == 0:
                 checkpoint()
+        checkpoint()  # before the validation: whoever stopped us may not wait for that
         if state.steps_done % loop.val_every_steps:
             report()
-        checkpoint()
+            checkpoint()
     return state
 
 
@@ -399,10 +416,10 @@ def run(
     if faces is not None:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, faces=faces))
     stop = StopSignal()
-    stop.install()
     with joined_ranks(device) as ranks:
         with first_alone(ranks):
             face_set = load_faces(config.data, config.template, config.model.size_px)
+        stop.install()  # not before: packing faces takes minutes, and is simply cut
         train(config, face_set, folder or Path("runs") / config.name, ranks, start_from=start_from, stop=stop)
 
 
@@ -411,7 +428,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m vidrestore.training.train", description="Train a restorer.")
     parser.add_argument("config", type=Path, help="TOML file of the run")
     parser.add_argument("--faces", help="packed file or folder of faces, instead of the config's")
-    parser.add_argument("--run", type=Path, help="folder of the run; runs/NAME if not given")
+    parser.add_argument("--folder", type=Path, help="folder of the run; runs/NAME if not given")
     parser.add_argument("--start-from", type=Path, help="checkpoint whose networks a new run begins with")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     given = parser.parse_args()
@@ -420,7 +437,7 @@ def main() -> None:
         run(
             TrainConfig.from_toml(given.config),
             faces=given.faces,
-            folder=given.run,
+            folder=given.folder,
             start_from=given.start_from,
             device=given.device,
         )
