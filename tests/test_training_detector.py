@@ -31,6 +31,7 @@ from vidrestore.training.detector import (
     train_detector,
 )
 from vidrestore.training.detector_data import (
+    BOX_COLUMNS,
     Canvas,
     FacePicture,
     Scene,
@@ -43,6 +44,7 @@ from vidrestore.training.detector_data import (
 )
 from vidrestore.training.detector_evaluation import compare_detectors, landmark_error, load_pictures, table
 from vidrestore.training.detector_layers import LayerRecorder, layer_errors, layers
+from vidrestore.training.packed import LANDMARK_COLUMNS
 
 CPU = torch.device("cpu")
 NOTES = {"license": "none", "data_note": "drawn"}
@@ -65,7 +67,7 @@ def drawn_face(seed: int = 0) -> NDArray[np.uint8]:
 def faces_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "faces"
     folder.mkdir()
-    rows = ["file\tscore\tx1\ty1\tx2\ty2\t" + "\t".join(f"p{k}" for k in range(10))]
+    rows = ["\t".join(["file", "score", *BOX_COLUMNS, *LANDMARK_COLUMNS])]
     for index in range(6):
         cv2.imwrite(str(folder / f"{index}.png"), drawn_face(index)[:, :, ::-1])
         numbers = [30, 32, 70, 88, *POINTS.ravel().tolist()]

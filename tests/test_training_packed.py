@@ -223,10 +223,10 @@ def test_a_damaged_crop_is_named(folder: Path, tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("file\tleye_x\na.png\t3\n", "has no column leye_y"),
-        ("\t".join(("file", *LANDMARK_COLUMNS)) + "\na.png\tleft\n", "line 2 holds no ten numbers"),
+        ("\t".join(("file", *LANDMARK_COLUMNS)) + "\na.png\tleft\n", "line 2 holds no 10 numbers"),
         ("\t".join(("file", *LANDMARK_COLUMNS)) + "\n", "holds no face"),
         ("\t".join(("file", *LANDMARK_COLUMNS)) + "\na.png" + "\t900\t900" * 5 + "\n", "span no face in the picture"),
-        ("\t".join(("file", *LANDMARK_COLUMNS)) + "\na.png" + "\tnan\t9" * 5 + "\n", "line 2 holds no ten numbers"),
+        ("\t".join(("file", *LANDMARK_COLUMNS)) + "\na.png" + "\tnan\t9" * 5 + "\n", "line 2 holds no 10 numbers"),
     ],
 )
 def test_a_wrong_table_is_named(folder: Path, tmp_path: Path, text: str, said: str) -> None:

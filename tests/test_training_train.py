@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from vidrestore.errors import OptionsError, WeightsError
+from vidrestore.errors import OptionsError, SourceError, WeightsError
 from vidrestore.face import template_px
 from vidrestore.models.gpen import Gpen, GpenConfig
 from vidrestore.training.checkpoint import checkpoints
@@ -336,6 +336,29 @@ def test_a_stop_for_all_processes_leaves_a_checkpoint(faces_folder: Path, tmp_pa
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert len(checkpoints(tmp_path / "run")) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_face_ends_the_run_with_one_line_and_a_checkpoint(
+    workers: int, tmp_path: Path, faces: FaceSet
+) -> None:
+    class DamagedFaces:
+        """The first faces are sound; whoever asks for a seventh meets a damaged one."""
+
+        asked = 0
+
+        def __getitem__(self, number: int) -> np.ndarray:
+            self.asked += 1
+            if self.asked > 6 + 4:  # after the validation faces
+                raise SourceError("all.faces: face 7 is damaged; pack the faces again")
+            return np.asarray(faces.crops[number])
+
+    config = tiny_config(50)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, workers=workers))
+    with pytest.raises(SourceError) as caught:
+        train(config, FaceSet(DamagedFaces(), faces.names, faces.sharpness), tmp_path, ALONE)
+    assert str(caught.value) == "all.faces: face 7 is damaged; pack the faces again"
+    assert [path.stem for path in checkpoints(tmp_path)] == ["step_00000003"]
 
 
 def test_penalties_are_in_the_log(tmp_path: Path, faces: FaceSet) -> None:

@@ -129,7 +129,13 @@ def compare_detectors(
 @click.option("--only", default="*", show_default=True, help="Take the files whose names match.")
 @click.option("--presets", default="official,archival,call", show_default=True, help="Ways to degrade them.")
 @click.option("--count", default=96, show_default=True, help="Faces at most, always the same ones.")
-@click.option("--split", type=click.Choice(["val", "all"]), default="val", show_default=True, help="Of training data.")
+@click.option(
+    "--split",
+    type=click.Choice(["val", "all"]),
+    default="val",
+    show_default=True,
+    help="Of folders with landmarks.tsv.",
+)
 @click.option("--json", "json_path", type=PATH, help="Write all figures here.")
 @click.option("--grid", "grid_path", type=PATH, help="Write a picture of some faces here, side by side.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")

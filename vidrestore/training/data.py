@@ -18,7 +18,14 @@ from torch.utils.data import Dataset
 
 from vidrestore.errors import OptionsError, SourceError
 from vidrestore.training.degrade import PRESETS, Degradation, Image
-from vidrestore.training.packed import FINE_JPEG_QUALITY, LANDMARKS_TABLE, PackedFaces, pack, picture_names
+from vidrestore.training.packed import (
+    FINE_JPEG_QUALITY,
+    FORMAT_VERSION,
+    LANDMARKS_TABLE,
+    PackedFaces,
+    pack,
+    picture_names,
+)
 
 logger = logging.getLogger("vidrestore")
 
@@ -108,9 +115,9 @@ def load_faces(config: DataConfig, template: str, crop_px: int) -> FaceSet:
 def _packed_once(folder: Path, cache: Path, template: str, crop_px: int) -> PackedFaces:
     """Pack a folder into the cache, or open what an earlier run packed from the same files."""
     table = folder / LANDMARKS_TABLE
-    deciding = [table] if table.is_file() else [folder / name for name in picture_names(folder)]
+    deciding = [folder / name for name in picture_names(folder)] + ([table] if table.is_file() else [])
     facts = [f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in deciding]
-    key = hashlib.sha256("\n".join([str(folder.resolve()), *facts]).encode()).hexdigest()[:8]
+    key = hashlib.sha256("\n".join([f"{folder.resolve()} {FORMAT_VERSION}", *facts]).encode()).hexdigest()[:8]
     path = cache / f"faces_{template}_{crop_px}_{key}.zip"
     if path.is_file():
         return PackedFaces(path)

@@ -6,7 +6,6 @@ teacher's probability, raised to 1 where a face was placed that the teacher miss
 teacher where it saw the face, else from the placement. The student sees the scene degraded, under the same labels.
 """
 
-import csv
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vidrestore.errors import InputError
+from vidrestore.errors import InputError, SourceError
 from vidrestore.models.face_detector import NMS_IOU, decode_boxes, decode_landmarks, network_input, priors_px
+from vidrestore.training.packed import LANDMARKS_TABLE, read_columns, read_landmarks, read_picture
 
 logger = logging.getLogger("vidrestore")
 
@@ -29,6 +29,8 @@ Points = NDArray[np.float32]
 
 FACE_SIDE_PX = (12.0, 480.0)
 """Smallest and largest face (root of its box's area) in a scene."""
+BOX_COLUMNS = ("x1", "y1", "x2", "y2")
+"""Of `landmarks.tsv`: the face's box, beside its landmarks."""
 MIRROR = [1, 0, 2, 4, 3]
 """Where each landmark comes from when a face is mirrored: left and right are the viewer's."""
 PORTRAIT_MAX_SHARE = 0.6
@@ -83,27 +85,27 @@ def face_side_px(box_xyxy_px: Points) -> float:
 
 
 def load_face_pictures(folder: Path) -> list[FacePicture]:
-    """All pictures that `folder/landmarks.tsv` lists (file, score, box, five points in px). Raises InputError."""
-    table = folder / "landmarks.tsv"
+    """All pictures that `folder/landmarks.tsv` lists, with their boxes (columns `BOX_COLUMNS`) and five points, in px.
+
+    Raises SourceError for a table or a picture that cannot be used.
+    """
+    table = folder / LANDMARKS_TABLE
     if not table.is_file():
-        raise InputError(f"{table}: no such file; the faces folder needs its table of landmarks")
+        raise SourceError(f"{table}: no such file; the faces folder needs its table of landmarks")
+    boxes = read_columns(table, BOX_COLUMNS)
     pictures = []
-    with table.open(newline="") as lines:
-        for row in list(csv.reader(lines, delimiter="\t"))[1:]:
-            numbers = np.array(row[2:16], np.float32)
-            data = (folder / row[0]).read_bytes()
-            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-            if picture is None:
-                raise InputError(f"{folder / row[0]}: not a picture; remove it from landmarks.tsv")
-            if max(picture.shape) > LONG_SIDE_PX:
-                picture = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-                data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-                numbers = ((numbers + 0.5) / 2 - 0.5).astype(np.float32)
-            box = numbers[:4]
-            is_portrait = bool(box[2] - box[0] < PORTRAIT_MAX_SHARE * picture.shape[1])
-            pictures.append(FacePicture(data, box, numbers[4:].reshape(5, 2), is_portrait))
+    for (name, landmarks_px), (_, box) in zip(read_landmarks(table), boxes, strict=True):
+        picture = cv2.cvtColor(read_picture(folder / name), cv2.COLOR_RGB2BGR)
+        data = (folder / name).read_bytes()
+        points = np.concatenate((box, landmarks_px.ravel())).astype(np.float32)
+        if max(picture.shape) > LONG_SIDE_PX:
+            picture = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+            points = ((points + 0.5) / 2 - 0.5).astype(np.float32)
+        is_portrait = bool(points[2] - points[0] < PORTRAIT_MAX_SHARE * picture.shape[1])
+        pictures.append(FacePicture(data, points[:4], points[4:].reshape(5, 2), is_portrait))
     if not any(picture.is_portrait for picture in pictures):
-        raise InputError(f"{table}: lists no portrait; groups of people cannot be made without")
+        raise SourceError(f"{table}: lists no portrait; groups of people cannot be made without")
     return pictures
 
 

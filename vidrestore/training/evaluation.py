@@ -28,9 +28,8 @@ from vidrestore.face import template_px
 from vidrestore.images import check_image_target, frame_from_rgb, write_image
 from vidrestore.models.backends.pytorch import load_detector, load_restorer, resolve_device
 from vidrestore.models.catalog import EMBEDDED_DETECTOR
-from vidrestore.models.spec import FaceDetector, ModelSpec, Restorer
+from vidrestore.models.spec import ModelSpec, Restorer
 from vidrestore.report import Report
-from vidrestore.stages.detect import detect_faces
 from vidrestore.stages.restore import Batcher
 from vidrestore.target import check_target, replaced_when_complete, writing
 from vidrestore.training.data import DataConfig, in_val, name_hash, stack_images, to_network
@@ -41,6 +40,7 @@ from vidrestore.training.packed import (
     align_face,
     detail,
     eye_distance_px,
+    found_landmarks_px,
     picture_names,
     read_landmarks,
     read_picture,
@@ -89,7 +89,7 @@ class TrueFaces:
     """Of the files, relative to their folders."""
 
 
-def load_faces(
+def load_true_faces(
     folders: Sequence[Path],
     spec: ModelSpec,
     *,
@@ -122,7 +122,7 @@ def load_faces(
             break
         picture = read_picture(folder / name)
         if landmarks_px is None:
-            landmarks_px = _found_landmarks_px(picture, detector())
+            landmarks_px = found_landmarks_px(picture, detector())
         if landmarks_px is None or eye_distance_px(landmarks_px) < rules.min_eye_distance_px:
             logger.info("%s: left out, no face with its eyes %g px apart", folder / name, rules.min_eye_distance_px)
             continue
@@ -155,15 +155,6 @@ def _candidates(
     else:
         rows = [(name, None) for name in picture_names(folder)]
     yield from ((folder, name, points) for name, points in rows if fnmatch.fnmatchcase(Path(name).name, only))
-
-
-def _found_landmarks_px(picture: Image, detector: FaceDetector) -> NDArray[np.float64] | None:
-    """(5, 2) of the largest face, if there is one."""
-    (found,) = detect_faces([frame_from_rgb(picture)], detector, batch_frames=1)
-    if not found.faces:
-        return None
-    largest = max(found.faces, key=lambda face: float(np.prod(face.box_xyxy_px[2:] - face.box_xyxy_px[:2])))
-    return largest.landmarks_px.astype(np.float64)
 
 
 # ---------------------------------------------------------------------------------------------------- baselines
@@ -526,7 +517,7 @@ def run(
         check_image_target(grid_path)
     _degradations(presets, PRESET_PX)  # an unknown preset is said now
     restorer = load_restorer(model, device=device)
-    faces = load_faces(folders, restorer.spec, count=count, split=split, only=only, device=device)
+    faces = load_true_faces(folders, restorer.spec, count=count, split=split, only=only, device=device)
     assert restorer.spec.template is not None, "every restorer names its template"
     more_measures, absent = installed_measures(device, restorer.spec.template)
     evaluation = evaluate(restorer, faces, presets, measures={**PLAIN_MEASURES, **more_measures}, absent=absent)

@@ -9,7 +9,7 @@ import json
 import logging
 import mmap
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +113,14 @@ def faces_in(folder: Path) -> Iterator[tuple[str, Image, NDArray[np.float64]]]:
 
 def read_landmarks(table: Path) -> list[tuple[str, NDArray[np.float64]]]:
     """(file, (5, 2) px) of every row of a tab-separated table, its columns found by name. Raises SourceError."""
+    return [(name, numbers.reshape(5, 2)) for name, numbers in read_columns(table, LANDMARK_COLUMNS)]
+
+
+def read_columns(table: Path, columns: Sequence[str]) -> list[tuple[str, NDArray[np.float64]]]:
+    """(file, its numbers in the columns asked for) of every row of a tab-separated table. Raises SourceError."""
     with table.open(newline="", encoding="utf-8") as lines:
         reader = csv.DictReader(lines, delimiter="\t")
-        missing = [name for name in ("file", *LANDMARK_COLUMNS) if name not in (reader.fieldnames or ())]
+        missing = [name for name in ("file", *columns) if name not in (reader.fieldnames or ())]
         if missing:
             raise SourceError(
                 f"{table}: has no column {', '.join(missing)}; name them in its first line, tab-separated"
@@ -123,12 +128,12 @@ def read_landmarks(table: Path) -> list[tuple[str, NDArray[np.float64]]]:
         rows = []
         for row in reader:
             try:
-                landmarks_px = np.array([float(row[name]) for name in LANDMARK_COLUMNS]).reshape(5, 2)
+                numbers = np.array([float(row[name]) for name in columns])
             except (TypeError, ValueError):
-                landmarks_px = np.full((5, 2), np.nan)
-            if not np.isfinite(landmarks_px).all():
-                raise SourceError(f"{table}: line {reader.line_num} holds no ten numbers; mend it")
-            rows.append((row["file"], landmarks_px))
+                numbers = np.array([np.nan])
+            if not np.isfinite(numbers).all():
+                raise SourceError(f"{table}: line {reader.line_num} holds no {len(columns)} numbers; mend it")
+            rows.append((row["file"], numbers))
     return rows
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vidrestore.errors import InputError, TargetError, WeightsError
+from vidrestore.errors import InputError, SourceError, TargetError, WeightsError
 from vidrestore.models.gpen import Gpen
 from vidrestore.training.adversarial import (
     PathLength,
@@ -308,7 +308,7 @@ class StopSignal:
             signal.signal(number, handler)
 
 
-def leave_stopping_to_the_loop(worker: int) -> None:
+def leave_stopping_to_the_loop(_worker: int) -> None:
     """Ctrl-C and SIGTERM often reach all processes: a worker that obeyed would take the last steps with it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -384,19 +384,25 @@ def train(
                 state.val, output = validate(state, val_degraded, val_target)
                 log.validation(state.steps_done, state.val, (val_degraded, output, val_target))
 
-        for degraded, target in loader:
-            if on_any_rank(stop is not None and stop.is_set, ranks):
-                break
-            figures |= trainer.step(degraded, target)
-            crops_since += loop.batch_size
-            if state.steps_done % LOG_EVERY_STEPS == 0:
-                speed = crops_since / (time.monotonic() - since_s)
-                log.scalars(state.steps_done, {name: value.item() for name, value in figures.items()}, speed)
-                crops_since, since_s = 0, time.monotonic()
-            if state.steps_done % loop.val_every_steps == 0:
-                report()
-            if state.steps_done % loop.save_every_steps == 0:
-                checkpoint()
+        try:
+            for degraded, target in loader:
+                if on_any_rank(stop is not None and stop.is_set, ranks):
+                    break
+                figures |= trainer.step(degraded, target)
+                crops_since += loop.batch_size
+                if state.steps_done % LOG_EVERY_STEPS == 0:
+                    speed = crops_since / (time.monotonic() - since_s)
+                    log.scalars(state.steps_done, {name: value.item() for name, value in figures.items()}, speed)
+                    crops_since, since_s = 0, time.monotonic()
+                if state.steps_done % loop.val_every_steps == 0:
+                    report()
+                if state.steps_done % loop.save_every_steps == 0:
+                    checkpoint()
+        except SourceError as exc:
+            checkpoint()
+            # From a worker it comes with a traceback in its text, the message last.
+            message = str(exc).strip().splitlines()[-1]
+            raise SourceError(message.removeprefix(f"{SourceError.__module__}.{SourceError.__name__}: ")) from exc
         checkpoint()  # before the validation: whoever stopped us may not wait for that
         if state.steps_done % loop.val_every_steps:
             report()
