@@ -260,6 +260,21 @@ class StopAfter:
         return self.looks < 0
 
 
+@pytest.mark.parametrize("looks", [2, 3])
+def test_what_the_first_part_leaves_is_exported_whole(
+    recipe: DetectorTraining, maker: SceneMaker, pool: SamplePool, tmp_path: Path, looks: int
+) -> None:
+    """In its middle and at its end: the student's weights, with nothing of its random start mixed in."""
+    recipe = dataclasses.replace(recipe, layer_steps=3, steps=3)
+    state = train_detector(recipe, maker, pool.teacher, tmp_path, StopAfter(looks))  # type: ignore[arg-type]
+    assert state.steps_done == looks
+    export_detector(tmp_path, tmp_path / "o.safetensors")
+    exported = read_state_dict(tmp_path / "o.safetensors")
+    for key, tensor in state.student.state_dict().items():
+        if key in exported:
+            torch.testing.assert_close(exported[key], tensor.to(exported[key].dtype), msg=key)
+
+
 def test_weights_too_large_for_half_are_refused(tmp_path: Path) -> None:
     """Batch variances of 1e5 survive the export, weights of 1e5 stop it."""
     state = build_network("mobile0.25").state_dict()

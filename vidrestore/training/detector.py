@@ -208,10 +208,7 @@ class DetectorState:
         return self.steps_done if self.is_layerwise else self.steps_done - self.recipe.layer_steps
 
     def begin_part(self) -> None:
-        """A fresh optimizer, and a fresh average, for the part that the next step belongs to.
-
-        The average of layers that were on their way to the teacher's, one by one, finds no face at all.
-        """
+        """A fresh optimizer and a fresh average for the part that the next step belongs to; keeps what came before."""
         self.ema.load_state_dict(self.student.state_dict())
         self.matched = {key: tensor.clone() for key, tensor in self.student.state_dict().items()}
         norms = [module for module in self.student.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -246,10 +243,12 @@ class DetectorState:
                 module.train(not is_frozen)
 
     def save(self, folder: Path) -> Path:
+        student = self.student.state_dict()
+        is_in_first_part = self.steps_done <= self.recipe.layer_steps
         tables = {
-            "student": self.student.state_dict(),
-            "ema": self.ema.state_dict(),
-            "matched": self.matched,
+            "student": student,
+            "ema": student if is_in_first_part else self.ema.state_dict(),
+            "matched": student if is_in_first_part else self.matched,
             "optimizer": self.optimizer.state_dict(),
             "steps_done": self.steps_done,
             "license": self.recipe.license,
@@ -296,7 +295,8 @@ def train_detector(
         if not state.is_layerwise or state.steps_done % LAYER_STEPS_PER_SCENE == 0:
             pool.renew(recipe.new_scenes_per_step)
         figures = layer_step(state, pool, recorder) if state.is_layerwise else output_step(state, pool)
-        update_ema(state.ema, state.student, recipe.ema_decay, state.steps_in_part + 1)
+        if not state.is_layerwise:  # layers on their way to the teacher's, one by one, have no use for an average
+            update_ema(state.ema, state.student, recipe.ema_decay, state.steps_in_part + 1)
         state.steps_done += 1
         for name, value in figures.items():
             sums[name] = sums.get(name, 0.0) + value / LOG_EVERY_STEPS
