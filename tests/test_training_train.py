@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -359,6 +360,11 @@ def test_a_damaged_face_ends_the_run_with_one_line_and_a_checkpoint(
         train(config, FaceSet(DamagedFaces(), faces.names, faces.sharpness), tmp_path, ALONE)
     assert str(caught.value) == "all.faces: face 7 is damaged; pack the faces again"
     assert [path.stem for path in checkpoints(tmp_path)] == ["step_00000003"]
+    left = multiprocessing.active_children()
+    for worker in left:  # as Python does when it exits, and then waits for ever
+        worker.terminate()
+        worker.join(60)
+    assert not any(worker.is_alive() for worker in left)
 
 
 def test_penalties_are_in_the_log(tmp_path: Path, faces: FaceSet) -> None:

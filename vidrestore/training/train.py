@@ -9,11 +9,13 @@ On a machine that has only PyTorch, NumPy and OpenCV: `python -m vidrestore.trai
 import argparse
 import dataclasses
 import logging
+import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -308,10 +310,29 @@ class StopSignal:
             signal.signal(number, handler)
 
 
-def leave_stopping_to_the_loop(_worker: int) -> None:
-    """Ctrl-C and SIGTERM often reach all processes: a worker that obeyed would take the last steps with it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+class WorkerShield:
+    """Sets what a worker does when it is told to stop.
+
+    Ctrl-C and SIGTERM often reach all processes: a worker that obeyed would take the last steps with it. Once the loop
+    is over it must obey: Python ends its workers by SIGTERM when it exits, and waits for them.
+    """
+
+    def __init__(self) -> None:
+        self._is_over = multiprocessing.RawValue("b", False)  # in memory that the workers share
+
+    def __call__(self, _worker: int) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._exit_if_over)
+
+    def _exit_if_over(self, _number: int, _frame: object) -> None:
+        if self._is_over.value:
+            os._exit(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.value = True
 
 
 def train(
@@ -355,12 +376,13 @@ def train(
         rank=ranks.rank,
         num_ranks=ranks.num_ranks,
     )
+    shield = WorkerShield()
     loader = DataLoader(
         batches,
         batch_size=None,
         sampler=range(state.steps_done, loop.steps),
         num_workers=config.data.workers,
-        worker_init_fn=leave_stopping_to_the_loop,
+        worker_init_fn=shield,
         pin_memory=ranks.device.type == "cuda",
     )
     # A fixed random choice, so that the faces of every source are among them.
@@ -369,7 +391,7 @@ def train(
 
     if state.steps_done >= loop.steps:
         return state
-    with RunLog(folder, is_first=ranks.is_first) as log:
+    with RunLog(folder, is_first=ranks.is_first) as log, shield:
         log.say(f"{len(train_indices)} faces to train on, {len(shuffled)} to validate with")
         crops_since, since_s = 0, time.monotonic()
         figures: dict[str, Tensor] = {}
