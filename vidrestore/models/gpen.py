@@ -93,7 +93,7 @@ def binomial_kernel(gain: float) -> Tensor:
 
 
 def leaky_relu(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, LEAKY_SLOPE) * ACTIVATION_GAIN
+    return F.leaky_relu_(x * ACTIVATION_GAIN, LEAKY_SLOPE)
 
 
 class Blur(nn.Module):
