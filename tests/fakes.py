@@ -1,4 +1,7 @@
-"""Small real models without networks: they satisfy the protocols of `models/spec.py` and are predictable."""
+"""Small real models without networks: they satisfy the protocols of `models/spec.py` and are predictable.
+
+And a Ctrl-C that comes when it is wanted.
+"""
 
 from collections.abc import Callable
 
@@ -65,3 +68,15 @@ class IdentityRestorer:
         if self.max_batch is not None and len(crops) > self.max_batch:
             raise OutOfDeviceMemory(f"identity: {len(crops)} faces at once do not fit")
         return crops.copy()
+
+
+class StopAfter:
+    """Says stop once it has been asked so many times, as Ctrl-C would."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    @property
+    def is_set(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0

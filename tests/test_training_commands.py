@@ -6,6 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from vidrestore.cli import main
 from vidrestore.face import template_px
@@ -90,7 +92,11 @@ def test_faces_become_a_model_that_restores(tmp_path: Path, faces: Path, capsys:
     assert leave(*training, config(tmp_path, 2)) == 0
     assert leave(*training, config(tmp_path, 3)) == 0
     assert [path.name for path in checkpoints(run)] == ["step_00000002.pt", "step_00000003.pt"]
+    half = tmp_path / "half.safetensors"
     assert leave("train", "export", str(run), "-o", str(weights)) == 0
+    assert leave("train", "export", str(run), "-o", str(half), "--half") == 0
+    for path, dtype in ((weights, torch.float32), (half, torch.float16)):
+        assert {tensor.dtype for tensor in load_file(path).values()} == {dtype}
     capsys.readouterr()
     words = ("--faces", str(faces), "--split", "all", "--count", "2", "--presets", "call", "--device", "cpu")
     report = tmp_path / "figures.json"

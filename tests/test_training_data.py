@@ -163,7 +163,8 @@ import numpy as np
 from torch.utils.data import DataLoader
 import vidrestore.training.packed
 from vidrestore.training.data import *
-from vidrestore.training.degrade import HAS_PYAV, PRESETS
+from vidrestore.training.degrade import PRESETS
+from vidrestore.training.degrade_steps import HAS_PYAV
 assert not HAS_PYAV
 config = DataConfig(faces={str(tmp_path / "faces.zip")!r}, min_eye_distance_px=20)
 faces = load_faces(config, "tight", 64)

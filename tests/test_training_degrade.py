@@ -4,17 +4,8 @@ import numpy as np
 import pytest
 
 from vidrestore.errors import OptionsError
-from vidrestore.training.degrade import (
-    HAS_PYAV,
-    LEVELS,
-    PRESETS,
-    STEPS,
-    TONE_STEPS,
-    Degradation,
-    Image,
-    is_grey,
-    video_compression,
-)
+from vidrestore.training.degrade import LEVELS, PRESETS, Degradation
+from vidrestore.training.degrade_steps import HAS_PYAV, STEPS, TONE_STEPS, Image, is_grey, video_compression
 
 
 @pytest.fixture

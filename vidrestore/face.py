@@ -6,6 +6,7 @@ Convention, here and everywhere: RGB; points are (x, y) in px, origin top left, 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,11 @@ TEMPLATES: Mapping[str, tuple[tuple[float, float], ...]] = {
 def template_px(name: str, crop_px: int) -> NDArray[np.float64]:
     """(5, 2) points of a template in a crop of side `crop_px`. Raises KeyError for an unknown name."""
     return np.array(TEMPLATES[name], dtype=np.float64) * crop_px
+
+
+def eye_distance_px(landmarks_px: NDArray[Any]) -> float:
+    """Of landmarks (5, 2)."""
+    return float(np.linalg.norm(landmarks_px[1] - landmarks_px[0]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

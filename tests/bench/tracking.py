@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vidrestore.face import eye_distance_px
 from vidrestore.frame import Frame
 from vidrestore.images import frame_from_rgb
 from vidrestore.models.backends.pytorch import load_detector
@@ -56,7 +57,7 @@ def main(detector_name: str) -> None:
     portrait = np.asarray(Image.open(Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg").convert("RGB"))
     (found,) = detect_faces([frame_from_rgb(portrait)], detector, batch_frames=1)
     landmarks = found.faces[0].landmarks_px.astype(np.float64)
-    eyes_px = float(np.linalg.norm(landmarks[1] - landmarks[0]))
+    eyes_px = eye_distance_px(landmarks)
     center = landmarks.mean(axis=0)
     print("| path | RMSE, px | jitter, % of eye distance | frames without a face |\n|---|---|---|---|")
     for name, path in PATHS.items():

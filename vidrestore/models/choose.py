@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vidrestore.face import template_px
+from vidrestore.face import eye_distance_px, template_px
 from vidrestore.models.catalog import CATALOG, EMBEDDED_RESTORER, RECOMMENDED_RESTORER, spec_of
 from vidrestore.models.spec import ModelSpec
 from vidrestore.models.weights import installed_path, pull_command
@@ -20,8 +20,7 @@ LARGE_FACE_PERCENTILE = 90
 def face_width_in_crop_px(spec: ModelSpec) -> float:
     """About how wide a face is in the restorer's crop."""
     assert spec.template is not None, "every restorer's row names its template"
-    left_eye, right_eye = template_px(spec.template, _side_px(spec))[:2]
-    return float(np.linalg.norm(right_eye - left_eye)) * FACE_WIDTH_PER_EYE_DISTANCE
+    return eye_distance_px(template_px(spec.template, _side_px(spec))) * FACE_WIDTH_PER_EYE_DISTANCE
 
 
 def has_choice(*, on_cpu: bool) -> bool:

@@ -54,12 +54,12 @@ def pack(faces: Path, output: Path, template: str, crop_px: int) -> None:
 @train.command()
 @click.argument("checkpoint", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="The .safetensors file to write.")
-@click.option("--full", is_flag=True, help="Store float32 instead of float16.")
-def export(checkpoint: Path, output: Path, full: bool) -> None:
+@click.option("--half", is_flag=True, help="Store float16: half the bytes, as in the embedded models.")
+def export(checkpoint: Path, output: Path, half: bool) -> None:
     """Make a weights file from CHECKPOINT, a step_*.pt or the folder of a run (then its newest)."""
     from vidrestore.training.export import export_restorer
 
-    export_restorer(checkpoint, output, half=not full)
+    export_restorer(checkpoint, output, half=half)
 
 
 @train.command()
@@ -72,8 +72,9 @@ def detector(config: Path, faces: Path, teacher: Path | None, backgrounds: Path 
     """Train the embedded detector, or go on from what is in the folder of the run."""
     from vidrestore.models.weights import find
     from vidrestore.training.detector import DetectorTraining, load_teacher, train_detector
-    from vidrestore.training.detector_data import SceneMaker, load_backgrounds, load_face_pictures, sample_backgrounds
-    from vidrestore.training.train import StopSignal
+    from vidrestore.training.detector_pictures import load_backgrounds, load_face_pictures, sample_backgrounds
+    from vidrestore.training.detector_scenes import SceneMaker
+    from vidrestore.training.stopping import StopSignal
 
     recipe = DetectorTraining.from_toml(config)
     network = load_teacher(teacher or find("retinaface-mobilenet0.25").path)
@@ -110,9 +111,9 @@ def compare_detectors(
     """A student beside its teacher, on pictures that took no part in the training."""
     from vidrestore.models.weights import find
     from vidrestore.training import detector_evaluation
-    from vidrestore.training.detector import as_detector
 
-    student, reference = as_detector(weights), as_detector(teacher or find("retinaface-mobilenet0.25").path)
+    student = detector_evaluation.as_detector(weights)
+    reference = detector_evaluation.as_detector(teacher or find("retinaface-mobilenet0.25").path)
     results = {}
     for folder in folders:
         pictures = detector_evaluation.load_pictures(folder, num_frames)

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vidrestore.errors import OptionsError, SourceError
-from vidrestore.training.degrade import PRESETS, Degradation, Image
+from vidrestore.training.degrade import PRESETS, Degradation
+from vidrestore.training.degrade_steps import Image
 from vidrestore.training.packed import (
     FINE_JPEG_QUALITY,
     FORMAT_VERSION,

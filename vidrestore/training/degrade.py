@@ -16,34 +16,7 @@ from typing import Any
 import numpy as np
 
 from vidrestore.errors import OptionsError
-from vidrestore.training.degrade_steps import (
-    DOWN_KERNELS,
-    HAS_PYAV,
-    STEPS,
-    TONE_STEPS,
-    UP_KERNELS,
-    Image,
-    Range,
-    down_up,
-    is_grey,
-    resize,
-    video_compression,
-)
-
-__all__ = [
-    "HAS_PYAV",
-    "LEVELS",
-    "PRESETS",
-    "STEPS",
-    "TONE_STEPS",
-    "Degradation",
-    "Image",
-    "Range",
-    "Step",
-    "down_up",
-    "is_grey",
-    "video_compression",
-]
+from vidrestore.training.degrade_steps import DOWN_KERNELS, STEPS, TONE_STEPS, UP_KERNELS, Image, Range, resize
 
 LEVELS = ("mild", "medium", "heavy")
 """Thirds of every range of a sequence, from harmless to worst: see `Degradation.at_level`."""

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from vidrestore.errors import OptionsError, WeightsError
 from vidrestore.models.face_detector import (
-    RetinaFaceDetector,
     build_network,
     encode_boxes,
     encode_landmarks,
@@ -31,17 +30,17 @@ from vidrestore.models.face_detector import (
     network_input,
     priors_px,
 )
-from vidrestore.models.spec import ModelSpec
 from vidrestore.models.state_dict import read_state_dict
 from vidrestore.models.weights import write_weights
 from vidrestore.training.checkpoint import checkpoints, load_checkpoint, newest_checkpoint, save_checkpoint
 from vidrestore.training.config import read_toml, section_from
 from vidrestore.training.degrade import Degradation
-from vidrestore.training.detector_data import Sample, SceneMaker, features_and_outputs, label_scenes
+from vidrestore.training.detector_labels import Sample, features_and_outputs, label_scenes
 from vidrestore.training.detector_layers import LayerRecorder, layer_errors
-from vidrestore.training.export import source_commit
-from vidrestore.training.schedule import learning_rate, update_ema
-from vidrestore.training.train import StopSignal
+from vidrestore.training.detector_scenes import SceneMaker
+from vidrestore.training.export import source_commit, to_half
+from vidrestore.training.schedule import learning_rate_share, update_ema
+from vidrestore.training.stopping import StopSignal
 
 logger = logging.getLogger("vidrestore")
 
@@ -81,8 +80,6 @@ HINT_EPSILON = 1e-6
 """Features of less power than this say nothing."""
 FIRST_SCENES = 64
 """Scenes made before the first step."""
-HALF_MAX = 65504.0
-"""The largest float16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +224,7 @@ class DetectorState:
         recipe = self.recipe
         length = recipe.layer_steps if self.is_layerwise else recipe.steps
         peak = recipe.layer_learning_rate if self.is_layerwise else recipe.learning_rate
-        share = learning_rate(1.0, self.steps_in_part, length, warmup_steps=WARMUP_STEPS, final_share=FINAL_SHARE)
+        share = learning_rate_share(self.steps_in_part, length, warmup_steps=WARMUP_STEPS, final_share=FINAL_SHARE)
         for group in self.optimizer.param_groups:
             group["lr"] = peak * share * group["factor"]
         return share
@@ -370,9 +367,7 @@ def export_detector(checkpoint: Path, target: Path, *, figures: Mapping[str, Any
         if ".running_" in key:  # variances reach 1e5 where the input is 0..255: too much for float16
             tensors[key] = tensor.float().contiguous()
             continue
-        if not tensor.abs().max() < HALF_MAX:
-            raise WeightsError(f"{checkpoint}: {key} does not fit into float16; train again with a lower learning rate")
-        tensors[key] = tensor.half().contiguous()
+        tensors[key] = to_half(tensor, key, checkpoint, remedy="train again with a lower learning rate")
     network_from_state_dict(tensors, file_name=str(target))
     metadata = {
         "kind": "detector",
@@ -391,9 +386,3 @@ def load_teacher(path: Path) -> nn.Module:
     """A RetinaFace for labelling, from any weights file. Raises WeightsError."""
     network = network_from_state_dict(read_state_dict(path), file_name=str(path))
     return network.to(memory_format=torch.channels_last)
-
-
-def as_detector(path: Path) -> RetinaFaceDetector:
-    """A detector on the CPU that reports down to doubtful faces, from a weights file."""
-    spec = ModelSpec(path.stem, "detector", path.name, None, None, None, "unknown", str(path))
-    return RetinaFaceDetector.from_state_dict(read_state_dict(path), spec=spec, sha256="", score_threshold=0.3)

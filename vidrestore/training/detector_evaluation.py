@@ -11,17 +11,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from vidrestore.errors import InputError
-from vidrestore.face import Detection
-from vidrestore.models.face_detector import SCORE_THRESHOLD
-from vidrestore.models.spec import FaceDetector
+from vidrestore.face import Detection, eye_distance_px
+from vidrestore.models.face_detector import SCORE_THRESHOLD, RetinaFaceDetector
+from vidrestore.models.spec import FaceDetector, ModelSpec
+from vidrestore.models.state_dict import read_state_dict
 from vidrestore.pixels import rgb_region
-from vidrestore.training.degrade import down_up, video_compression
-from vidrestore.training.detector_data import face_side_px
-
-Image = NDArray[np.uint8]
+from vidrestore.training.degrade_steps import Image, down_up, video_compression
+from vidrestore.training.detector_pictures import face_side_px
 
 TRUE_SCORE = 0.8
 """What the teacher finds with this score is a face that must be found."""
@@ -50,6 +48,13 @@ class Figures:
     num_detections: int
     false_positives: float
     """Share of all detections at `SCORE_THRESHOLD` where the teacher sees nothing, not even doubtfully."""
+
+
+def as_detector(path: Path) -> RetinaFaceDetector:
+    """A detector on the CPU that reports down to doubtful faces, from a weights file. Raises WeightsError."""
+    spec = ModelSpec(path.stem, "detector", path.name, None, None, None, "unknown", str(path))
+    state_dict = read_state_dict(path)
+    return RetinaFaceDetector.from_state_dict(state_dict, spec=spec, sha256="", score_threshold=DOUBTFUL_SCORE)
 
 
 def load_pictures(folder: Path, num_frames: int) -> list[tuple[str, Image]]:
@@ -150,8 +155,7 @@ def box_overlap(one: Detection, other: Detection) -> float:
 
 def landmark_error(face: Detection, truth: Detection) -> float:
     """Mean distance of the five points in eye distances of the truth."""
-    eye_distance_px = float(np.linalg.norm(truth.landmarks_px[1] - truth.landmarks_px[0]))
-    unit_px = max(eye_distance_px, MIN_EYE_DISTANCE_SHARE * face_side_px(truth.box_xyxy_px))
+    unit_px = max(eye_distance_px(truth.landmarks_px), MIN_EYE_DISTANCE_SHARE * face_side_px(truth.box_xyxy_px))
     return float(np.linalg.norm(face.landmarks_px - truth.landmarks_px, axis=1).mean()) / unit_px
 
 

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidrestore.errors import OptionsError, SourceError, TargetError
-from vidrestore.face import TEMPLATES, template_px
+from vidrestore.face import TEMPLATES, eye_distance_px, template_px
 from vidrestore.models.spec import FaceDetector
 from vidrestore.stages.align import MAX_CROP_SIDE_IN_FRAMES, SAMPLING_MARGIN_PX
 from vidrestore.stages.crop_geometry import region_of_crop, shifted_source, similarity, warp
 from vidrestore.target import replaced_when_complete, writing
-from vidrestore.training.degrade import Image
+from vidrestore.training.degrade_steps import Image
 
 logger = logging.getLogger("vidrestore")
 
@@ -77,10 +77,6 @@ def align_face(picture: Image, landmarks_px: NDArray[Any], template: NDArray[np.
 def _warped(image: NDArray[np.float32], out_from_image: NDArray[np.float64], crop_px: int) -> Image:
     crop = warp(image, out_from_image, crop_px, crop_px, border=cv2.BORDER_REFLECT_101)
     return np.clip(np.rint(crop), 0, 255).astype(np.uint8)
-
-
-def eye_distance_px(landmarks_px: NDArray[Any]) -> float:
-    return float(np.linalg.norm(landmarks_px[1] - landmarks_px[0]))
 
 
 def detail(crop: Image) -> float:

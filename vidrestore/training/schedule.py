@@ -6,17 +6,16 @@ import torch
 from torch import nn
 
 
-def learning_rate(
-    peak: float, step: int, num_steps: int, *, warmup_steps: int, flat_share: float = 0.0, final_share: float = 0.0
+def learning_rate_share(
+    step: int, num_steps: int, *, warmup_steps: int, flat_share: float = 0.0, final_share: float = 0.0
 ) -> float:
-    """Of step 0 ... num_steps - 1: rise linearly, stay for `flat_share` of the run, fall along half a cosine.
+    """Learning rate of step 0 ... num_steps - 1, as a share of its peak.
 
-    It ends at `final_share` of the peak.
+    It rises linearly, stays for `flat_share` of the run, and falls along half a cosine to `final_share`.
     """
     warm = min(1.0, (step + 1) / max(warmup_steps, 1))
     falling = min(1.0, max(0.0, (step / num_steps - flat_share) / (1 - flat_share)))
-    shape = final_share + (1 - final_share) * 0.5 * (1 + math.cos(math.pi * falling))
-    return peak * warm * shape
+    return warm * (final_share + (1 - final_share) * 0.5 * (1 + math.cos(math.pi * falling)))
 
 
 @torch.no_grad()
