@@ -11,7 +11,7 @@ from vidrestore.training.config import TrainConfig
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
-@pytest.mark.parametrize("name", ["train_gpen_lite", "train_gpen_512"])
+@pytest.mark.parametrize("name", ["train_gpen_lite", "train_gpen_lite_refine", "train_gpen_512"])
 def test_shipped_configs_are_valid(name: str) -> None:
     config = TrainConfig.from_toml(CONFIGS / f"{name}.toml")
     assert config.name.startswith("gpen-")
@@ -34,7 +34,7 @@ def test_shipped_configs_are_valid(name: str) -> None:
         (r"softest_dropped = [\d.]+", "softest_dropped = 1.5", "softest_dropped is 1.5"),
         (r"webmorph = [\d.]+", 'webmorph = "often"', "source_weights"),
         (r"official = [\d.]+", 'official = "often"', "shares above 0"),
-        (r"from_step = \d+", "r1_every_steps = 0", "r1_every_steps is 0"),
+        (r"\[adversarial\]", "[adversarial]\nr1_every_steps = 0", "r1_every_steps is 0"),
         (r"size_px = \d+", "size_px = 48", "power of two"),
         ("name =", 'start = "sideways"\nname =', "sideways"),
         (r"\[loop\]", "[[loop]]", "must be a table"),
@@ -43,7 +43,7 @@ def test_shipped_configs_are_valid(name: str) -> None:
 )
 def test_mistakes_in_a_config_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
     """The file and what is wrong in it, in one line."""
-    text = (CONFIGS / "train_gpen_lite.toml").read_text()
+    text = (CONFIGS / "train_gpen_lite_refine.toml").read_text()
     wrong, num_found = re.subn(old, new, text, count=1)
     assert num_found == 1
     (tmp_path / "run.toml").write_text(wrong)
