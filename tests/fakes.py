@@ -57,7 +57,7 @@ class IdentityRestorer:
     def __init__(self, *, crop_px: int = 64, template: str = "gpen", max_batch: int | None = None) -> None:
         self.spec = fake_spec(crop_px=crop_px, template=template)
         self.sha256 = FAKE_SHA256
-        self.device_name, self.dtype_name = "cpu", "uint8"
+        self.engine_name, self.device_name, self.dtype_name = "fake", "cpu", "uint8"
         self.max_batch = max_batch
         self.batch_sizes: list[int] = []
 

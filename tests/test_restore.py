@@ -22,7 +22,7 @@ class Negative:
     """255 - crop; refuses batches that are empty or above `fits`."""
 
     spec = SPEC
-    sha256 = device_name = dtype_name = ""
+    sha256 = engine_name = device_name = dtype_name = ""
 
     def __init__(self, fits: int = 1000) -> None:
         self.fits = fits

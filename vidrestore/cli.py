@@ -207,6 +207,28 @@ def info(input: Path) -> None:
         click.echo(line)
 
 
+@cli.command()
+@click.argument("model")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The .onnx file to write.")
+@click.option("--half", is_flag=True, help="Compute in float16, with styles and the image in float32.")
+@click.option("--dynamic-batch", is_flag=True, help="Take any number of faces at once, not one.")
+@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+def export(model: str, output: Path, half: bool, dynamic_batch: bool, overwrite: bool) -> None:
+    """Write the restorer MODEL (a name or a weights file) as an ONNX file, checked against PyTorch.
+
+    Opset 17; `input` and `output` are (N, 3, S, S) float32 RGB in [-1, 1], N is 1 or dynamic; the file says its name,
+    template, crop_px, license, source, precision and the sha256 of the weights.
+    """
+    from vidrestore.models import export as exporter
+
+    progress = sys.stderr.isatty()
+    difference = exporter.export(
+        model, output, half=half, dynamic_batch=dynamic_batch, overwrite=overwrite, progress=progress
+    )
+    megabytes = output.stat().st_size / 1e6
+    click.echo(f"{output}: {megabytes:.1f} MB; largest difference from PyTorch {difference:.2g} in [-1, 1]")
+
+
 @cli.group()
 def models() -> None:
     """List, download and check models."""
@@ -214,7 +236,8 @@ def models() -> None:
 
 @models.command("list")
 def models_list() -> None:
-    """Every model of the catalogue, and whether it is here."""
+    """Every model of the catalogue, whether it is here, and what can run ONNX files."""
+    from vidrestore.models.backends.onnx_providers import describe_onnxruntime
     from vidrestore.models.catalog import CATALOG
     from vidrestore.models.weights import installed_path, weights_folder
 
@@ -223,6 +246,7 @@ def models_list() -> None:
         state = "embedded" if spec.url is None else "installed" if installed_path(spec) else "not installed"
         size = f"{spec.crop_px} px" if spec.crop_px else ""
         click.echo(f"{spec.name:26}{spec.kind:10}{size:8}  {state:14}{spec.license}")
+    click.echo(describe_onnxruntime())
 
 
 @models.command()

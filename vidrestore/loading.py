@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from vidrestore.frame import Frame
-from vidrestore.models.backends.pytorch import load_detector, load_restorer, resolve_device
+from vidrestore.models.backends.pytorch import load_detector, resolve_device
 from vidrestore.models.catalog import EMBEDDED_DETECTOR
 from vidrestore.models.choose import choose_restorer, has_choice
+from vidrestore.models.engines import load_restorer
 from vidrestore.models.spec import FaceDetector, Restorer
 from vidrestore.options import Options
 from vidrestore.report import Report
@@ -28,6 +29,7 @@ class Models:
     def enter_into(self, report: Report) -> None:
         report.model, report.model_sha256 = self.restorer.spec.name, self.restorer.sha256
         report.detector, report.detector_sha256 = self.detector.spec.name, self.detector.sha256
+        report.engine = self.restorer.engine_name
         report.device, report.dtype = self.restorer.device_name, self.restorer.dtype_name
 
 
@@ -47,7 +49,9 @@ def load_models(options: Options, samples: Samples = tuple, *, rotation_deg: int
         spec, why = choose_restorer(widths_px, on_cpu=on_cpu)
         log.info(why)
         restorer_name = spec.name
-    restorer = load_restorer(restorer_name, device=options.device, dtype=options.dtype, progress=progress)
+    restorer = load_restorer(
+        restorer_name, engine=options.engine, device=options.device, dtype=options.dtype, progress=progress
+    )
     return Models(detector, restorer)
 
 

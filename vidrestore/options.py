@@ -31,6 +31,9 @@ class Options:
     detector: str = option("auto", "Face detector: auto, a name, or a file.")
     device: Device = option("auto", "auto, cpu, cuda or cuda:N.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", "Arithmetic of the restoration model.")
+    engine: Literal["auto", "pytorch", "onnx"] = option(
+        "auto", "What runs the restoration model: auto is onnx for .onnx files, else pytorch."
+    )
     batch_size: int = option(8, "Faces restored at once; halved by itself when memory runs out.", low=1, high=512)
     strength: float = option(1.0, "How much of the restoration is blended in.", low=0.0, high=1.0)
     codec: str = option("auto", "auto (H.264; HEVC for 10 bits), h264, hevc, ffv1, source, or an FFmpeg encoder.")

@@ -28,6 +28,7 @@ class Report:
     model_sha256: str = ""
     detector: str = ""
     detector_sha256: str = ""
+    engine: str = ""
     device: str = ""
     dtype: str = ""
     num_frames_expected: int | None = None

@@ -42,6 +42,8 @@ class Restorer(Protocol):
     spec: ModelSpec
     sha256: str
     """Of the file that was loaded."""
+    engine_name: str
+    """What computes: "pytorch" or "onnx"."""
     device_name: str
     """Where it computes, such as "cuda:0"."""
     dtype_name: str

@@ -1,4 +1,4 @@
-"""The PyTorch engine: devices, precision, and uint8 pictures to tensors and back."""
+"""The PyTorch engine, devices and precision."""
 
 import re
 from pathlib import Path
@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from vidrestore.errors import OptionsError, OutOfDeviceMemory, RestoreError, WeightsError
+from vidrestore.errors import OptionsError, OutOfDeviceMemory, WeightsError
+from vidrestore.models.backends.levels import check_crops, levels_from_units, units_from_levels
 from vidrestore.models.download import obtain
 from vidrestore.models.gpen import Gpen, StateDictError
 from vidrestore.models.spec import FaceDetector, ModelSpec, Restorer
@@ -16,8 +17,6 @@ from vidrestore.models.state_dict import read_state_dict
 from vidrestore.models.weights import InstalledModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-LEVELS_PER_UNIT = 127.5
-"""8-bit levels 0 … 255 are -1 … 1 to the network: (x / 255 - 0.5) / 0.5."""
 BFLOAT16_CAPABILITY = (8, 0)
 """First CUDA capability (Ampere) with bfloat16 in hardware."""
 FLOAT16_CAPABILITY = (7, 0)
@@ -69,6 +68,8 @@ def is_out_of_memory(exc: BaseException) -> bool:
 class PytorchRestorer:
     """A network (N, 3, S, S) -> the same, RGB in [-1, 1], as the `Restorer` of `models/spec.py`."""
 
+    engine_name = "pytorch"
+
     def __init__(
         self, net: nn.Module, *, spec: ModelSpec, sha256: str, device: torch.device, dtype: torch.dtype
     ) -> None:
@@ -84,10 +85,7 @@ class PytorchRestorer:
         Raises ValueError for another shape or dtype, OutOfDeviceMemory when a smaller batch might fit, RestoreError
         when the network's output is not finite.
         """
-        shape = (len(crops), self.spec.crop_px, self.spec.crop_px, 3)
-        if crops.shape != shape or len(crops) == 0 or crops.dtype != np.uint8:
-            given = f"{crops.shape} {crops.dtype}"
-            raise ValueError(f"crops are {given}; {self.spec.name} takes {shape} uint8, one or more")
+        check_crops(crops, self.spec)
         try:
             with torch.inference_mode():
                 return self._restore(crops)
@@ -100,17 +98,8 @@ class PytorchRestorer:
         raise OutOfDeviceMemory(f"{self.spec.name}: {len(crops)} faces at once do not fit into memory ({self.device})")
 
     def _restore(self, crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        levels = torch.from_numpy(np.require(crops, requirements=["C", "W"]))  # (B, S, S, 3) uint8
-        if self.device.type == "cuda":
-            levels = levels.pin_memory().to(self.device, non_blocking=True)
-        # The permuted view is channels_last already: what tensor cores want, and no slower on a CPU.
-        x = (levels.permute(0, 3, 1, 2).float() / LEVELS_PER_UNIT - 1).to(self.dtype)  # (B, 3, S, S) in [-1, 1]
-        y: Tensor = self.net(x).float()
-        if not torch.isfinite(y).all():
-            raise RestoreError(f"{self.spec.name}: its output in {self.dtype} is not finite; use --dtype float32")
-        restored = ((y + 1) * LEVELS_PER_UNIT).round().clamp(0, 255).to(torch.uint8)
-        result: NDArray[np.uint8] = restored.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        return result
+        x = units_from_levels(crops, self.device).to(self.dtype)
+        return levels_from_units(self.net(x), name=self.spec.name, precision=str(self.dtype))
 
 
 def load_gpen(name_or_path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Gpen:
@@ -120,7 +109,7 @@ def load_gpen(name_or_path: str | Path, *, device: str = "auto", dtype: str = "a
     """
     resolved = resolve_device(device)
     installed = obtain(name_or_path)
-    return _gpen(installed).to(device=resolved, dtype=resolve_dtype(dtype, resolved, installed.spec))
+    return gpen_of(installed).to(device=resolved, dtype=resolve_dtype(dtype, resolved, installed.spec))
 
 
 def load_restorer(
@@ -134,7 +123,7 @@ def load_restorer(
     installed = obtain(name_or_path, progress=progress)
     precision = resolve_dtype(dtype, resolved, installed.spec)
     return PytorchRestorer(
-        _gpen(installed), spec=installed.spec, sha256=installed.sha256, device=resolved, dtype=precision
+        gpen_of(installed), spec=installed.spec, sha256=installed.sha256, device=resolved, dtype=precision
     )
 
 
@@ -152,7 +141,8 @@ def load_detector(name_or_path: str | Path, *, device: str = "auto", progress: b
     return RetinaFaceDetector.from_state_dict(state, spec=installed.spec, sha256=installed.sha256, device=resolved)
 
 
-def _gpen(installed: InstalledModel) -> Gpen:
+def gpen_of(installed: InstalledModel) -> Gpen:
+    """The network of a file that has been found, float32 on the CPU. Raises WeightsError when it holds another one."""
     _check_kind(installed, "restorer")
     try:
         net = Gpen.from_state_dict(read_state_dict(installed.path))

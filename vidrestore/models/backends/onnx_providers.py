@@ -1,0 +1,67 @@
+"""What onnxruntime can compute with on this machine. No torch here, so that it can be asked for in no time."""
+
+import ctypes.util
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from vidrestore.errors import OptionsError
+from vidrestore.models.weights import weights_folder
+
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+
+
+def import_onnxruntime() -> ModuleType:
+    """Raises OptionsError, naming what to install."""
+    try:
+        import onnxruntime
+    except ImportError as exc:
+        hint = "pip install 'vidrestore[onnx]' (on CUDA then onnxruntime-gpu in place of onnxruntime)"
+        raise OptionsError(f"the ONNX engine needs the package onnxruntime: {hint}") from exc
+    module: ModuleType = onnxruntime
+    return module
+
+
+def describe_onnxruntime() -> str:
+    """One line for people: version and providers, or what to install."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return "onnxruntime: not installed (pip install 'vidrestore[onnx]')"
+    onnxruntime = import_onnxruntime()
+    known = [name for name in (TENSORRT, CUDA, CPU) if name in onnxruntime.get_available_providers()]
+    return f"onnxruntime: {onnxruntime.__version__} with {', '.join(known)}"
+
+
+def providers(path: Path, gpu: int | None) -> list[tuple[str, dict[str, str]]]:
+    """What to run a file with on that GPU, or on none: the best first, each with its options.
+
+    The CPU's is always there, for what the others lack.
+    """
+    chosen: list[tuple[str, dict[str, str]]] = []
+    if gpu is not None:
+        index = str(gpu)
+        if TENSORRT in import_onnxruntime().get_available_providers() and _has_tensorrt():
+            half = "1" if _is_half(path) else "0"  # allowed to, TensorRT would make float16 of float32 as well
+            cache = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache_folder() / "tensorrt")}
+            chosen.append((TENSORRT, {"device_id": index, "trt_fp16_enable": half, **cache}))
+        chosen.append((CUDA, {"device_id": index, "use_tf32": "0"}))  # float32 means float32
+    return [*chosen, (CPU, {})]
+
+
+def cache_folder() -> Path:
+    """Where files made for this engine are kept, beside the downloads; it may be deleted at any time."""
+    return weights_folder() / "onnx"
+
+
+def _has_tensorrt() -> bool:
+    """Whether it can be used: the provider is listed even where its libraries are not. (`_is_half` needs onnx.)"""
+    if importlib.util.find_spec("onnx") is None:
+        return False
+    return importlib.util.find_spec("tensorrt") is not None or ctypes.util.find_library("nvinfer") is not None
+
+
+def _is_half(path: Path) -> bool:
+    """Whether any of the weights are float16."""
+    import onnx
+
+    weights = onnx.load(str(path), load_external_data=False).graph.initializer
+    return any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in weights)
