@@ -19,6 +19,7 @@ from vidrestore.models.backends.pytorch import (
 )
 from vidrestore.models.catalog import spec_of
 from vidrestore.models.gpen import Gpen, GpenConfig
+from vidrestore.models.prepared import PreparedGpen
 from vidrestore.models.spec import ModelSpec
 
 SIDE_PX = 32
@@ -27,6 +28,7 @@ SPEC = ModelSpec("test", "restorer", "none", None, None, None, "none", "tests", 
 
 
 def restorer_of(net: nn.Module, dtype: torch.dtype = torch.float32, device: torch.device = CPU) -> PytorchRestorer:
+    net = PreparedGpen(net, dtype) if isinstance(net, Gpen) else net
     return PytorchRestorer(net, spec=SPEC, sha256="0" * 64, device=device, dtype=dtype)
 
 
@@ -123,7 +125,9 @@ def test_other_shapes_are_a_mistake_of_the_caller(crops: np.ndarray) -> None:
 
 def test_a_network_that_overflows_pastes_nothing() -> None:
     with pytest.raises(RestoreError, match=r"its output in torch\.float16 is not finite; use --dtype float32"):
-        restorer_of(Function(lambda x: x * 1e6), torch.float16).restore(np.zeros((1, SIDE_PX, SIDE_PX, 3), np.uint8))
+        restorer_of(Function(lambda x: x.half() * 1e6), torch.float16).restore(
+            np.zeros((1, SIDE_PX, SIDE_PX, 3), np.uint8)
+        )
 
 
 def test_no_memory_left_is_said_so_that_the_batch_can_be_halved() -> None:

@@ -12,6 +12,7 @@ from vidrestore.errors import OptionsError, OutOfDeviceMemory, WeightsError
 from vidrestore.models.backends.levels import check_crops, levels_from_units, units_from_levels
 from vidrestore.models.download import obtain
 from vidrestore.models.gpen import Gpen, StateDictError
+from vidrestore.models.prepared import PreparedGpen
 from vidrestore.models.spec import FaceDetector, ModelSpec, Restorer
 from vidrestore.models.state_dict import read_state_dict
 from vidrestore.models.weights import InstalledModel
@@ -66,7 +67,10 @@ def is_out_of_memory(exc: BaseException) -> bool:
 
 
 class PytorchRestorer:
-    """A network (N, 3, S, S) -> the same, RGB in [-1, 1], as the `Restorer` of `models/spec.py`."""
+    """A network (N, 3, S, S) float32 -> the same, RGB in [-1, 1], as the `Restorer` of `models/spec.py`.
+
+    `dtype` is what the network computes in; it converts by itself.
+    """
 
     engine_name = "pytorch"
 
@@ -77,7 +81,7 @@ class PytorchRestorer:
         self.sha256 = sha256
         self.device, self.dtype = device, dtype
         self.device_name, self.dtype_name = str(device), str(dtype).removeprefix("torch.")
-        self.net = net.eval().to(device=device, dtype=dtype)
+        self.net = net.eval().to(device)
 
     def restore(self, crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(B, S, S, 3) uint8 RGB, B >= 1 -> the same shape. A crop's result does not depend on its batch.
@@ -98,8 +102,8 @@ class PytorchRestorer:
         raise OutOfDeviceMemory(f"{self.spec.name}: {len(crops)} faces at once do not fit into memory ({self.device})")
 
     def _restore(self, crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        x = units_from_levels(crops, self.device).to(self.dtype)
-        return levels_from_units(self.net(x), name=self.spec.name, precision=str(self.dtype))
+        units = self.net(units_from_levels(crops, self.device))
+        return levels_from_units(units, name=self.spec.name, precision=str(self.dtype))
 
 
 def load_gpen(name_or_path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Gpen:
@@ -122,9 +126,9 @@ def load_restorer(
     resolved = resolve_device(device)
     installed = obtain(name_or_path, progress=progress)
     precision = resolve_dtype(dtype, resolved, installed.spec)
-    return PytorchRestorer(
-        gpen_of(installed), spec=installed.spec, sha256=installed.sha256, device=resolved, dtype=precision
-    )
+    winograd = resolved.type == "cpu" and precision == torch.float32
+    net = PreparedGpen(gpen_of(installed), precision, winograd=winograd)
+    return PytorchRestorer(net, spec=installed.spec, sha256=installed.sha256, device=resolved, dtype=precision)
 
 
 def load_detector(name_or_path: str | Path, *, device: str = "auto", progress: bool = False) -> FaceDetector:

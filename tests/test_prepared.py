@@ -1,0 +1,114 @@
+"""Promises of the network as it runs: the same faces as the module that trains, at any size, batch or precision."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vidrestore.models.gpen import Gpen, GpenConfig
+from vidrestore.models.prepared import PreparedGpen, doubled_image
+
+sys.path.insert(0, str(Path(__file__).parent / "bench"))
+from plain_gpen import plain_forward
+
+
+def random_gpen(size_px: int, width: float = 1 / 32) -> Gpen:
+    """A network whose every parameter takes part: the official initialisation has zeros in places."""
+    torch.manual_seed(size_px)
+    net = Gpen(GpenConfig(size_px, 1 if size_px < 64 else 2, width, style_dim=32, num_mapping_layers=2)).eval()
+    for parameter in net.parameters():
+        if parameter.detach().abs().max() == 0:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return net
+
+
+@pytest.mark.parametrize("size_px", [2**octave for octave in range(4, 10)])
+@torch.inference_mode()
+def test_every_size_gives_what_the_plain_maths_gives(size_px: int) -> None:
+    net = random_gpen(size_px)
+    faces = torch.rand(2, 3, size_px, size_px) * 2 - 1
+    expected = plain_forward(net, faces)
+    assert expected.std() > 0.1
+    assert (net(faces) - expected).abs().max() <= 1e-4
+    assert (PreparedGpen(net)(faces) - expected).abs().max() <= 1e-4
+
+
+@torch.inference_mode()
+def test_both_ways_to_modulate_give_the_same() -> None:
+    """Kernels of their own are for single faces; several at once, as on a GPU, share theirs."""
+    prepared = PreparedGpen(random_gpen(128))
+    faces = torch.rand(3, 3, 128, 128) * 2 - 1
+    torch.testing.assert_close(prepared.restore_batch(faces), prepared(faces), atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_output_equals_the_official_code_within_1e_4(shared: Path) -> None:
+    net = Gpen.from_state_dict(load_file(shared / "golden/gpen_64_narrow0.125.safetensors"))
+    golden = load_file(shared / "golden/gpen_64_narrow0.125_io.safetensors")
+    assert (PreparedGpen(net)(golden["input"]) - golden["output"]).abs().max() <= 1e-4
+
+
+@torch.inference_mode()
+def test_winograd_convolutions_give_the_same_within_1e_4() -> None:
+    """A quarter of the official width is enough for some to be large enough."""
+    net = random_gpen(128, width=1 / 4)
+    prepared = PreparedGpen(net, winograd=True)
+    assert [conv.is_winograd for conv in prepared.convs].count(True) >= 2
+    faces = torch.rand(2, 3, 128, 128) * 2 - 1
+    torch.testing.assert_close(prepared(faces), plain_forward(net, faces), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+@torch.inference_mode()
+def test_a_face_comes_out_the_same_in_any_batch(count: int) -> None:
+    prepared = PreparedGpen(random_gpen(64))
+    faces = torch.rand(9, 3, 64, 64) * 2 - 1
+    torch.testing.assert_close(prepared(faces[:count]), prepared(faces)[:count], atol=0, rtol=0)
+
+
+@torch.inference_mode()
+def test_the_number_of_threads_changes_nothing() -> None:
+    prepared = PreparedGpen(random_gpen(64))
+    face = torch.rand(1, 3, 64, 64) * 2 - 1
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = prepared(face)
+        torch.set_num_threads(3)
+        three = prepared(face)
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(one, three, atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_bfloat16_is_off_by_half_as_much_as_the_module_in_bfloat16() -> None:
+    """Mean error on networks whose output fills the range: 0.6 of 255 levels when written, 1.4 for the module."""
+    net = random_gpen(128, width=1 / 16)
+    faces = torch.rand(2, 3, 128, 128) * 2 - 1
+    expected = net(faces)
+    error = (PreparedGpen(net, torch.bfloat16)(faces) - expected).abs().mean() / expected.std()
+    module_error = (net.bfloat16()(faces.bfloat16()).float() - expected).abs().mean() / expected.std()
+    assert error < 0.7 * module_error
+    assert error < 0.02
+
+
+@torch.inference_mode()
+def test_float16_does_not_overflow_where_styles_are_large() -> None:
+    """Modulated by styles of 300 the features of 512 channels overflow; demodulated they are ordinary numbers."""
+    net = random_gpen(64, width=1 / 8)
+    for layer in [net.generator.conv1, *net.generator.convs]:
+        layer.conv.modulation.bias.fill_(300.0)
+    faces = torch.rand(1, 3, 64, 64) * 2 - 1
+    output = PreparedGpen(net, torch.float16)(faces)
+    assert torch.isfinite(output).all()
+
+
+@torch.inference_mode()
+def test_an_image_is_doubled_as_the_module_does() -> None:
+    net = random_gpen(32)
+    upsample = net.generator.to_rgbs[0].upsample
+    image = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(doubled_image(image), upsample(image), atol=1e-6, rtol=0)
