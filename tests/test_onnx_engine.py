@@ -94,6 +94,18 @@ def test_other_weights_of_the_same_name_are_exported_anew(weights: Path, weights
     assert len(list((weights_folder / "onnx").iterdir())) == 2
 
 
+def test_a_kept_file_that_is_damaged_is_made_anew(
+    weights: Path, weights_folder: Path, rng: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    crops = noise(rng, 1, SIDE_PX)
+    first = load_restorer(weights, engine="onnx", device="cpu").restore(crops)
+    (kept,) = (weights_folder / "onnx").iterdir()
+    kept.write_bytes(kept.read_bytes()[:1000])
+    again = load_restorer(weights, engine="onnx", device="cpu").restore(crops)
+    assert np.array_equal(first, again)
+    assert "it is made anew" in caplog.text
+
+
 def test_the_video_is_the_one_that_pytorch_makes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

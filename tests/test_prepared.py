@@ -95,15 +95,16 @@ def test_bfloat16_is_off_by_half_as_much_as_the_module_in_bfloat16() -> None:
     assert error < 0.02
 
 
+@pytest.mark.parametrize("batch", [1, 2])
 @torch.inference_mode()
-def test_float16_does_not_overflow_where_styles_are_large() -> None:
-    """Modulated by styles of 300 the features of 512 channels overflow; demodulated they are ordinary numbers."""
+def test_float16_does_not_overflow_where_styles_are_large(batch: int) -> None:
+    """What a style of 100,000 scales up, demodulation scales down: only on the way between is it beyond float16."""
     net = random_gpen(64, width=1 / 8)
     for layer in [net.generator.conv1, *net.generator.convs]:
-        layer.conv.modulation.bias.fill_(300.0)
-    faces = torch.rand(1, 3, 64, 64) * 2 - 1
-    output = PreparedGpen(net, torch.float16)(faces)
-    assert torch.isfinite(output).all()
+        layer.conv.modulation.bias.fill_(1e5)
+    faces = torch.rand(batch, 3, 64, 64) * 2 - 1
+    assert torch.isfinite(PreparedGpen(net, torch.float16).restore_batch(faces)).all()
+    assert not torch.isfinite(net.half()(faces.half())).all()
 
 
 @torch.inference_mode()

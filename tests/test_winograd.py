@@ -1,11 +1,13 @@
 """Promises of the Winograd convolution: what PyTorch's own computes, whatever the size and the number of threads."""
 
+import os
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidrestore.models.winograd import styled_conv, transformed_kernel
+from vidrestore.models.winograd import styled_conv, transformed_kernel, workers
 
 
 def random_layer(size_px: int, num_in: int, num_out: int) -> dict[str, Tensor]:
@@ -54,3 +56,18 @@ def test_the_number_of_threads_changes_nothing_and_is_left_as_it_was() -> None:
         torch.set_num_threads(before)
     for result in results[1:]:
         torch.testing.assert_close(result, results[0], atol=1e-5, rtol=0)
+
+
+def test_each_worker_computes_alone() -> None:
+    """Also after an operation that PyTorch spreads over threads: three workers of three threads each are no help."""
+
+    def threads_after_work() -> int:
+        torch.ones(2**20).add_(1)
+        return torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    try:
+        pool = workers(3, os.getpid())
+        assert {pool.submit(threads_after_work).result() for _ in range(9)} == {1}
+    finally:
+        torch.set_num_threads(before)

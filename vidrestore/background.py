@@ -1,4 +1,4 @@
-"""Background: the only place where a thread is started."""
+"""Background: where the lanes of the pipeline get their threads."""
 
 import queue
 import threading

@@ -74,7 +74,7 @@ def write_onnx(installed: InstalledModel, target: Path, *, precision: "Precision
     try:
         model = gpen_graph(net, precision=precision, dynamic_batch=dynamic_batch, metadata=metadata)
     except ValueError as exc:
-        raise WeightsError(f"{installed.path}: {exc}; export it without --half") from exc
+        raise WeightsError(f"{installed.path}: {exc}; use float32 (no --half, or --dtype float32)") from exc
     with replaced_when_complete(target) as temporary:
         with writing(target):
             onnx.save(model, str(temporary))  # one file: the largest GPEN is far below the format's 2 GB
@@ -83,7 +83,8 @@ def write_onnx(installed: InstalledModel, target: Path, *, precision: "Precision
         difference = largest_difference(net, temporary, num_crops=NUM_CHECKED if dynamic_batch else 1)
         if difference > MAX_DIFFERENCE[precision]:
             wrong = f"{difference:.2g} from PyTorch, more than {MAX_DIFFERENCE[precision]:g}"
-            raise RestoreError(f"{target}: not written: what {precision} onnxruntime makes is off by {wrong}")
+            remedy = "use float32 (no --half, or --dtype float32)" if precision == "float16" else "use --engine pytorch"
+            raise RestoreError(f"{target}: not written: what {precision} onnxruntime makes is off by {wrong}; {remedy}")
     return difference
 
 
@@ -102,7 +103,8 @@ def load_exported(
 ) -> OnnxRestorer:
     """A restorer of the catalogue, or of a weights file, on onnxruntime: exported once and kept by its hash.
 
-    Raises WeightsError and OptionsError, and TargetError when the exported file cannot be kept.
+    A kept file that is damaged is made anew. Raises WeightsError and OptionsError, TargetError when the exported file
+    cannot be kept, and RestoreError when it differs from PyTorch.
     """
     import_onnx()
     import_onnxruntime()
@@ -112,11 +114,15 @@ def load_exported(
     installed = obtain(name_or_path, progress=progress)
     spec, precision = installed.spec, resolve_precision(dtype, usable, installed.spec)
     path = cache_folder() / f"{spec.name}-{installed.sha256}-{precision}-v{GRAPH_VERSION}{SUFFIX}"
-    if not path.is_file():
-        log.info("exporting %s for onnxruntime, this once, to %s", spec.name, path)
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        write_onnx(installed, path, precision=precision, dynamic_batch=True)
+    if path.is_file():
+        try:
+            return load_onnx(path, device=str(usable), spec=spec, sha256=installed.sha256)
+        except WeightsError as exc:
+            log.warning("%s; it is made anew", exc)
+    log.info("exporting %s for onnxruntime, this once, to %s", spec.name, path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_onnx(installed, path, precision=precision, dynamic_batch=True)
     return load_onnx(path, device=str(usable), spec=spec, sha256=installed.sha256)
 
 

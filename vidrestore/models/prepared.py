@@ -73,7 +73,7 @@ class PreparedGpen(nn.Module):
         return self.restore_batch(x)
 
     def restore_batch(self, x: Tensor) -> Tensor:
-        """All at once. A single face has kernels of its own, several share them."""
+        """All at once. On a CPU a single face has kernels of its own, several share them."""
         x = self.from_rgb(x.to(self.dtype, memory_format=torch.channels_last))
         features = [x]
         for down in self.downs:
@@ -185,7 +185,7 @@ class Styled(nn.Module):
 
             beside = (features, self.feature_gain, self.feature_bias.flatten())
             return styled_conv(x, self.kernel, style[0], demodulation[0], self.bias, *beside)
-        if len(x) == 1 and self.kernel.numel() < x.numel():
+        if x.device.type == "cpu" and len(x) == 1 and self.kernel.numel() < x.numel():
             own = self._activated(x, self._own_kernel(style, demodulation))
         else:
             own = self._scaled(x, style, demodulation)
@@ -205,7 +205,10 @@ class Styled(nn.Module):
         return conv_leaky(doubled, self.blur, self.bias, padding=1, groups=self.num_out)
 
     def _scaled(self, x: Tensor, style: Tensor, demodulation: Tensor) -> Tensor:
-        x = x * style[:, :, None, None].to(x.dtype)
+        # Large styles would overflow float16; what they are divided by, demodulation gives back.
+        largest = style.abs().amax(dim=1, keepdim=True).clamp_min(EPSILON)
+        x = x * (style / largest)[:, :, None, None].to(x.dtype)
+        demodulation = demodulation * largest
         if self.blur is None:
             x = F.conv2d(x, self.kernel, padding=1)
         else:

@@ -129,13 +129,18 @@ def workers(num_threads: int, _pid: int) -> ThreadPoolExecutor:
     barrier = threading.Barrier(num_threads + 1)
 
     def begin() -> None:
+        torch.get_num_threads()  # PyTorch sets a thread up when it is first asked; what is set before would be lost
         torch.set_num_threads(1)
         barrier.wait()
 
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="winograd")
-    for _ in range(num_threads):
-        pool.submit(begin)
-    barrier.wait()
+    try:
+        for _ in range(num_threads):
+            pool.submit(begin)
+        barrier.wait()
+    except BaseException:  # no more threads, or Ctrl-C: those that wait would be waited for at exit
+        barrier.abort()
+        raise
     # The number set last is what threads to come begin with, too; in this thread it never changed.
     torch.set_num_threads(num_threads)
     return pool

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vidrestore.errors import OptionsError, SourceError
 from vidrestore.images import check_image_target, frame_from_rgb, write_image
-from vidrestore.models.backends.pytorch import load_restorer
+from vidrestore.models.engines import load_restorer
 from vidrestore.models.spec import Restorer
 from vidrestore.report import Report
 from vidrestore.stages.restore import Batcher
@@ -38,8 +38,7 @@ DEFAULT_PRESETS = ("official", "archival", "call")
 PRESET_PX = 512
 """Side of the crop that the presets' lengths are given for."""
 CHUNK_FACES = 8
-"""Degraded and measured together; so many are also restored at once on a GPU. On a CPU one by one takes half the time:
-its features stay in the cache (0.10 against 0.21 s of gpen-lite-256 on one core)."""
+"""Degraded, restored and measured together."""
 
 
 def evaluate(
@@ -52,8 +51,7 @@ def evaluate(
 ) -> Evaluation:
     """Every face through every preset at every level, as it is, and as it is but grey. Raises OptionsError."""
     spec = restorer.spec
-    batch_size = 1 if restorer.device_name == "cpu" else CHUNK_FACES
-    batcher = Batcher(restorer, Report(source="faces", target="figures"), batch_size)
+    batcher = Batcher(restorer, Report(source="faces", target="figures"), CHUNK_FACES)
     methods = (DEGRADED, *BASELINES, spec.name)
     rows: list[Row] = []
     tint = dict.fromkeys(methods, 0)
@@ -154,7 +152,7 @@ def run(
 ) -> str:
     """What `vidrestore evaluate` does: writes the files that are asked for, gives the tables as Markdown.
 
-    `model` is a name of the catalogue or a weights file. Raises InputError before the work where it can.
+    `model` is a name of the catalogue, a weights file or an ONNX file. Raises InputError before the work where it can.
     """
     if not folders:
         raise SourceError("no faces given; name a folder of faces (--faces)")

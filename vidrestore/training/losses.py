@@ -49,7 +49,7 @@ class LossWeights:
     def __post_init__(self) -> None:
         for field in fields(self):
             if getattr(self, field.name) < 0:
-                raise OptionsError(f"weight of {field.name} is {getattr(self, field.name)}; it cannot be below 0")
+                raise OptionsError(f"{field.name} of [losses] is {getattr(self, field.name)}; it cannot be below 0")
         for name in ("feature_matching", "path_length"):
             if getattr(self, name) and not self.adversarial:
                 raise OptionsError(f"{name} goes with a discriminator; give adversarial a weight too")

@@ -29,14 +29,15 @@ def units_from_levels(crops: NDArray[np.uint8], device: torch.device) -> Tensor:
     return levels.permute(0, 3, 1, 2).float() / LEVELS_PER_UNIT - 1
 
 
-def levels_from_units(y: Tensor, *, name: str, precision: str) -> NDArray[np.uint8]:
+def levels_from_units(y: Tensor, *, name: str, precision: str, remedy: str) -> NDArray[np.uint8]:
     """(B, 3, S, S) float -> (B, S, S, 3) uint8 RGB, rounded and clamped.
 
-    Raises RestoreError, with the model's name and the precision that it computed in, for values that are not finite.
+    Raises RestoreError, with the model's name, the precision that it computed in and what to do, for values that are
+    not finite.
     """
     y = y.float()
     if not torch.isfinite(y).all():
-        raise RestoreError(f"{name}: its output in {precision} is not finite; use --dtype float32")
+        raise RestoreError(f"{name}: its output in {precision} is not finite; {remedy}")
     restored = ((y + 1) * LEVELS_PER_UNIT).round().clamp(0, 255).to(torch.uint8)
     result: NDArray[np.uint8] = restored.permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return result

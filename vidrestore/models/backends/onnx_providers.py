@@ -15,9 +15,12 @@ def import_onnxruntime() -> ModuleType:
     """Raises OptionsError, naming what to install."""
     try:
         import onnxruntime
-    except ImportError as exc:
+    except ModuleNotFoundError as exc:
         hint = "pip install 'vidrestore[onnx]' (on CUDA then onnxruntime-gpu in place of onnxruntime)"
         raise OptionsError(f"the ONNX engine needs the package onnxruntime: {hint}") from exc
+    except ImportError as exc:  # a library that it needs is missing
+        reason = str(exc).strip().splitlines()[0]
+        raise OptionsError(f"onnxruntime is installed but cannot be loaded ({reason}); install it again") from exc
     module: ModuleType = onnxruntime
     return module
 
@@ -26,7 +29,10 @@ def describe_onnxruntime() -> str:
     """One line for people: version and providers, or what to install."""
     if importlib.util.find_spec("onnxruntime") is None:
         return "onnxruntime: not installed (pip install 'vidrestore[onnx]')"
-    onnxruntime = import_onnxruntime()
+    try:
+        onnxruntime = import_onnxruntime()
+    except OptionsError as exc:
+        return f"onnxruntime: {exc}"
     known = [name for name in (TENSORRT, CUDA, CPU) if name in onnxruntime.get_available_providers()]
     return f"onnxruntime: {onnxruntime.__version__} with {', '.join(known)}"
 

@@ -103,7 +103,8 @@ class OnnxRestorer:
         check_crops(crops, self.spec)
         try:
             y = self.net(units_from_levels(crops, self.net.device))
-            return levels_from_units(y, name=self.spec.name, precision=self.dtype_name)
+            remedy = "export it without --half" if self.dtype_name == "float16" else "choose another with --model"
+            return levels_from_units(y, name=self.spec.name, precision=self.dtype_name, remedy=remedy)
         except Exception as exc:
             if not is_out_of_memory(exc):
                 raise

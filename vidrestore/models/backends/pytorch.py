@@ -1,5 +1,6 @@
 """The PyTorch engine, devices and precision."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from vidrestore.models.prepared import PreparedGpen
 from vidrestore.models.spec import FaceDetector, ModelSpec, Restorer
 from vidrestore.models.state_dict import read_state_dict
 from vidrestore.models.weights import InstalledModel
+
+log = logging.getLogger("vidrestore")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BFLOAT16_CAPABILITY = (8, 0)
@@ -84,7 +87,8 @@ class PytorchRestorer:
         self.net = net.eval().to(device)
 
     def restore(self, crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(B, S, S, 3) uint8 RGB, B >= 1 -> the same shape. A crop's result does not depend on its batch.
+        """(B, S, S, 3) uint8 RGB, B >= 1 -> the same shape. A crop's result does not depend on its batch (on CUDA to
+        within rounding: the GPU's libraries choose other kernels for other batches).
 
         Raises ValueError for another shape or dtype, OutOfDeviceMemory when a smaller batch might fit, RestoreError
         when the network's output is not finite.
@@ -103,7 +107,9 @@ class PytorchRestorer:
 
     def _restore(self, crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
         units = self.net(units_from_levels(crops, self.device))
-        return levels_from_units(units, name=self.spec.name, precision=str(self.dtype))
+        is_float32 = self.dtype == torch.float32
+        remedy = "choose another with --model" if is_float32 else "use --dtype float32"
+        return levels_from_units(units, name=self.spec.name, precision=self.dtype_name, remedy=remedy)
 
 
 def load_gpen(name_or_path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Gpen:
@@ -127,7 +133,11 @@ def load_restorer(
     installed = obtain(name_or_path, progress=progress)
     precision = resolve_dtype(dtype, resolved, installed.spec)
     winograd = resolved.type == "cpu" and precision == torch.float32
-    net = PreparedGpen(gpen_of(installed), precision, winograd=winograd)
+    try:
+        net = PreparedGpen(gpen_of(installed), precision, winograd=winograd)
+    except ImportError as exc:  # numba refuses to work with a NumPy newer than itself
+        log.warning("%s will take longer than it need: %s; update numba", installed.spec.name, exc)
+        net = PreparedGpen(gpen_of(installed), precision)
     return PytorchRestorer(net, spec=installed.spec, sha256=installed.sha256, device=resolved, dtype=precision)
 
 
