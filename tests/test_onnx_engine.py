@@ -97,6 +97,7 @@ def test_other_weights_of_the_same_name_are_exported_anew(weights: Path, weights
 def test_a_kept_file_that_is_damaged_is_made_anew(
     weights: Path, weights_folder: Path, rng: np.random.Generator, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, "vidrestore")
     crops = noise(rng, 1, SIDE_PX)
     first = load_restorer(weights, engine="onnx", device="cpu").restore(crops)
     (kept,) = (weights_folder / "onnx").iterdir()
