@@ -64,8 +64,8 @@ LAYER_STEPS_PER_SCENE = 4
 MATCHED_SHARE = 0.5
 """Of the weights at the end of the first part, in what is exported; the rest are the second part's. Between the two
 lie networks that are nearly as exact on good pictures as the first and as steady on bad ones as the second (Wortsman et
-al., "Robust fine-tuning of zero-shot models", CVPR 2022): landmark errors 1.8%, 2.7% and 4.4% of the eye distance at
-shares of 1, 0.5 and 0; faces found in degraded clips 93%, 100% and 100%."""
+al., "Robust fine-tuning of zero-shot models", CVPR 2022): landmark errors 1.9%, 2.7% and 4.5% of the eye distance at
+shares of 1, 0.5 and 0; faces found in degraded clips 93%, 98% and 100% (`tests/bench/README.md`)."""
 GRADIENT_CLIP = 5.0
 FOCAL_GAMMA = 2.0
 """The error of a prior is weighted by itself to this power (Li et al., Generalized Focal Loss, NeurIPS 2020): nearly
