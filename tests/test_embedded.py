@@ -48,7 +48,7 @@ def degraded(picture: NDArray[np.uint8], *, shrink: int, noise: float, jpeg_qual
 
 @pytest.mark.parametrize(
     ("shrink", "noise", "jpeg_quality", "least_gain_db"),
-    [(1, 25, 90, 1.3), (1, 15, 60, 0.9), (2, 20, 60, 0.6), (3, 12, 30, 0.2)],
+    [(1, 25, 90, 1.5), (1, 15, 60, 0.9), (2, 20, 60, 0.6), (3, 12, 30, 0.2)],
     ids=["film noise", "noise and JPEG", "small and noisy", "small, noisy and JPEG"],
 )
 def test_a_bad_face_comes_back_nearer_to_the_truth(
@@ -61,7 +61,7 @@ def test_a_bad_face_comes_back_nearer_to_the_truth(
 
 
 def test_a_clean_face_comes_back_clean() -> None:
-    """Of a scan with film grain: hardly any of it is taken for noise. 41.6 dB when written."""
+    """Of a scan with film grain: hardly any of it is taken for noise. 40.7 dB when written."""
     truth = portrait()
     assert psnr_of_face_db(restore_image(truth, models=models()), truth) > 40
 
