@@ -34,6 +34,8 @@ WINOGRAD_MIN_CHANNELS = 32
 """With fewer, what is saved is less than what the transforms cost."""
 WINOGRAD_MIN_FLOP = 1e9
 """Less takes 5 ms anyway; the embedded model then does without numba."""
+WINOGRAD_MIN_UPSAMPLED_PX = 128
+"""Below, kernels (16 times as large as they were) take longer to fetch than pictures."""
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
@@ -46,7 +48,7 @@ class PreparedGpen(nn.Module):
     constant: Tensor
 
     def __init__(self, net: Gpen, dtype: torch.dtype = torch.float32, *, winograd: bool = False) -> None:
-        """`winograd`: with the convolutions of `winograd.py` where they pay; for float32 on a CPU, not compiled."""
+        """`winograd`: with the convolutions of `winograd.py` where they pay; on a CPU."""
         super().__init__()
         self.config = net.config
         self.dtype = dtype
@@ -165,11 +167,14 @@ class Styled(nn.Module):
         self.num_out = len(kernel)
         self.upsamples = layer.conv.blur is not None
         self.register_buffer("power", kernel.square().sum(dim=(2, 3)).t().contiguous())  # (C, C')
-        self.is_winograd = winograd_px is not None and not self.upsamples and winograd_pays(kernel, winograd_px)
+        self.is_winograd = winograd_px is not None and winograd_pays(
+            kernel, winograd_px, dtype, upsamples=self.upsamples
+        )
         if self.is_winograd:
-            from vidrestore.models.winograd import transformed_kernel
+            from vidrestore.models.winograd import transformed_kernel, upsampling_kernels
 
-            self.register_buffer("kernel", transformed_kernel(kernel))
+            plain = upsampling_kernels(kernel) if self.upsamples else kernel
+            self.register_buffer("kernel", transformed_kernel(plain, dtype))
         else:  # a transposed convolution wants (C, C', 3, 3)
             self.register_buffer("kernel", channels_last(kernel.transpose(0, 1) if self.upsamples else kernel, dtype))
         self.register_buffer("blur", depthwise_blur(self.num_out, 4.0, dtype) if self.upsamples else None)
@@ -218,10 +223,17 @@ class Styled(nn.Module):
         return F.leaky_relu_(x, LEAKY_SLOPE)
 
 
-def winograd_pays(kernel: Tensor, size_px: int) -> bool:
-    """Whether a convolution with this kernel, (C', C, 3, 3), of a square picture is faster with `winograd.py`."""
-    work_flop = 2 * kernel.numel() * size_px**2
-    return min(kernel.shape[:2]) >= WINOGRAD_MIN_CHANNELS and work_flop >= WINOGRAD_MIN_FLOP
+def winograd_pays(kernel: Tensor, size_px: int, dtype: torch.dtype, *, upsamples: bool) -> bool:
+    """Whether this layer with its kernel (C', C, 3, 3) and square output is faster with `winograd.py`, and can be."""
+    num_out, num_in = kernel.shape[:2]
+    work_flop = 2 * kernel.numel() * (size_px // 2 if upsamples else size_px) ** 2
+    if min(num_out, num_in) < WINOGRAD_MIN_CHANNELS or work_flop < WINOGRAD_MIN_FLOP:
+        return False
+    if upsamples and size_px < WINOGRAD_MIN_UPSAMPLED_PX:
+        return False
+    from vidrestore.models.products import block_of, can_multiply  # late: numba takes a second to load
+
+    return can_multiply(dtype) and num_in % 2 == 0 and block_of(4 * num_out if upsamples else num_out) is not None
 
 
 class Rgb(nn.Module):

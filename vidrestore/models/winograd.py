@@ -1,9 +1,10 @@
 """3 x 3 convolutions on a CPU with a quarter of the multiplications: Winograd's F(4 x 4, 3 x 3).
 
 A tile of 6 x 6 inputs is transformed, multiplied with the transformed kernel position by position, and transformed back
-to 4 x 4 outputs: 36 multiplications for 144. The 36 positions of many tiles are 36 matrix products over the channels;
-the transforms around them only add. What surrounds the convolution in GPEN is done by the transforms as they pass: the
-style on the way in; demodulation, bias, leaky ReLU and the encoder's features beside the result on the way out.
+to 4 x 4 outputs: 36 multiplications for 144. The 36 positions of many tiles are 36 matrix products over the channels
+(products.py); the transforms around them only add. What surrounds the convolution in GPEN is done by the transforms as
+they pass: the style on the way in; demodulation, bias, leaky ReLU and the encoder's features beside the result on the
+way out. A transposed convolution with the blur behind it is four convolutions of this kind, their results interleaved.
 
 Tiles go strip by strip, so that what lies between the transforms stays in the cache, and every thread has strips of its
 own. The loops are compiled by numba when first used (and kept on disk).
@@ -17,42 +18,60 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
-import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numba import types
+from numba.extending import overload
 from torch import Tensor
 
-from vidrestore.models.gpen import LEAKY_SLOPE
-
-Array = NDArray[np.float32]
+from vidrestore.models.gpen import BLUR_TAPS, LEAKY_SLOPE
+from vidrestore.models.products import (
+    Array,
+    as_array,
+    bfloat16_bits,
+    block_of,
+    compiled,
+    float32_of_bits,
+    multiply,
+    packed,
+)
 
 TILE_PX = 4
 """Side of a tile's output."""
 POSITIONS = 36
 STRIP_BYTES = 4 * 2**20
-"""Of transformed tiles at a time. From 2 to 8 MB it makes no difference; with 0.5 MB products are too small (a fifth
-slower), with 32 MB the cache is too."""
+"""Of transformed tiles and products at a time. From 0.5 to 8 MB it makes a difference of 5%."""
 KERNEL_TRANSFORM = (
     torch.tensor([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], dtype=torch.float64) / 24
 )
 """(6, 3), Lavin and Gray's G."""
 
 
-def compiled(loops: Callable[..., None]) -> Callable[..., None]:
-    """By numba, to run without holding Python's lock."""
-    try:
-        return numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)(loops)
-    except RuntimeError:  # no folder can be written to: compile anew each time
-        return numba.njit(nogil=True, fastmath=True, error_model="numpy")(loops)
-
-
-def transformed_kernel(kernel: Tensor) -> Tensor:
-    """(C', C, 3, 3) -> (36, C, C') float32."""
+def transformed_kernel(kernel: Tensor, dtype: torch.dtype) -> Tensor:
+    """(C', C, 3, 3) -> what `styled_conv` multiplies with, in float32 or bfloat16."""
     sides = KERNEL_TRANSFORM.to(kernel.device)
     turned = torch.einsum("ik,jl,ockl->ijco", sides, sides, kernel.double())
-    return turned.flatten(0, 1).float().contiguous()
+    return packed(turned.flatten(0, 1).float(), dtype)
+
+
+def upsampling_kernels(kernel: Tensor) -> Tensor:
+    """Kernel (C', C, 3, 3) of a transposed convolution with stride 2, then blurred -> (4 C', C, 3, 3) of plain ones.
+
+    They make the pixels of even rows and columns, of even rows and odd columns, of odd rows and even columns, and the
+    rest. Along one axis the kernel (3 taps) and the blur (4 taps, summing to 2) are one kernel of 6 taps; of these each
+    pixel meets every second, since x is spread out with zeros between.
+    """
+    blur = torch.tensor(BLUR_TAPS, dtype=torch.float64) * 2 / sum(BLUR_TAPS)
+    taps = torch.zeros(2, 3, 3, dtype=torch.float64)  # (odd, tap of the plain kernel, tap of the given one)
+    for given in range(3):
+        for k in range(4):
+            shift = given + 1 - k  # y[j] takes x[i] where j - 2 i is this
+            odd = shift % 2
+            taps[odd, 1 - (shift - odd) // 2, given] += blur[k]
+    kernels = torch.einsum("pak,qbl,ockl->pqocab", taps, taps, kernel.double())
+    return kernels.flatten(0, 2).to(kernel.dtype)
 
 
 def styled_conv(
@@ -67,40 +86,52 @@ def styled_conv(
 ) -> Tensor:
     """leaky(conv(x * style) * demodulation + bias), and beside it leaky(features * feature_gain + feature_bias).
 
-    x (1, C, H, W) channels_last, kernel (36, C, C') from `transformed_kernel`, style (C,), demodulation, bias and
-    feature_bias (C',), features (1, C', H, W) channels_last, feature_gain (1,) -> (1, 2 C', H, W) channels_last. All
-    float32 on the CPU; H and W multiples of 4; zero padding of 1.
+    x (1, C, H, W) channels_last, kernel from `transformed_kernel`, style (C,), demodulation, bias and feature_bias
+    (C',), features (1, C', H', W') channels_last, feature_gain (1,) -> (1, 2 C', H', W') channels_last like x. On the
+    CPU, float32 or bfloat16; H and W multiples of 4; zero padding of 1. H' and W' are H and W, or twice that where the
+    kernel is of `upsampling_kernels`.
     """
     _, num_in, height_px, width_px = x.shape
-    num_out = kernel.shape[2]
-    output = torch.empty(1, 2 * num_out, height_px, width_px, memory_format=torch.channels_last)
+    num_out = len(bias)
+    shape = (1, 2 * num_out, *features.shape[2:])
+    output = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
     source, beside, target = (in_pixels(tensor) for tensor in (x, features, output))
     style_, scale, offset, feature_offset = (
-        tensor.contiguous().numpy() for tensor in (style, demodulation, bias, feature_bias)
+        as_array(tensor.contiguous().float()) for tensor in (style, demodulation, bias, feature_bias)
     )
+    matrices = as_array(kernel)
+    num_columns = matrices.shape[1] * matrices.shape[3]
+    block = block_of(num_columns)
+    assert block is not None, "transformed_kernel has made blocks"
     gain = np.float32(feature_gain.item())
     rows, columns = height_px // TILE_PX, width_px // TILE_PX
-    strip_rows = max(1, STRIP_BYTES // (POSITIONS * columns * (num_in + num_out) * 4))
+    strip_rows = max(1, STRIP_BYTES // (POSITIONS * columns * (num_in + num_columns) * 4))
     strip_rows = min(strip_rows, -(-rows // torch.get_num_threads()))
+    max_tiles = padded(strip_rows * columns, block[0])
 
     def run(strips: Iterable[int]) -> None:
-        tiles = torch.empty(POSITIONS * strip_rows * columns * num_in)
-        products = torch.empty(POSITIONS * strip_rows * columns * num_out)
+        tiles = np.zeros(POSITIONS * max_tiles * num_in, matrices.dtype)
+        products = np.empty(POSITIONS * max_tiles * num_columns, np.float32)
         for first in strips:
-            count = min(strip_rows, rows - first)
-            tiles_ = tiles[: POSITIONS * count * columns * num_in].view(POSITIONS, -1, num_in)
-            products_ = products[: POSITIONS * count * columns * num_out].view(POSITIONS, -1, num_out)
-            transform_in(source, style_, first, tiles_.numpy())
-            torch.bmm(tiles_, kernel, out=products_)
-            transform_out(products_.numpy(), scale, offset, beside, gain, feature_offset, first, target)
+            count = min(strip_rows, rows - first) * columns
+            size = padded(count, block[0])
+            tiles_ = tiles[: POSITIONS * size * num_in].reshape(POSITIONS, size, num_in)
+            products_ = products[: POSITIONS * size * num_columns].reshape(POSITIONS, size, num_columns)
+            transform_in(source, style_, first, count, tiles_)
+            multiply(tiles_, matrices, products_)
+            transform_out(products_, scale, offset, beside, gain, feature_offset, first, count, target)
 
     in_threads(run, range(0, rows, strip_rows))
     return output
 
 
+def padded(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
+
+
 def in_pixels(x: Tensor) -> Array:
     """(1, C, H, W) channels_last -> its memory as (H, W, C)."""
-    return x[0].permute(1, 2, 0).contiguous().numpy()
+    return as_array(x[0].permute(1, 2, 0).contiguous())
 
 
 def in_threads(run: Callable[[Iterable[int]], None], strips: Iterable[int]) -> None:
@@ -125,45 +156,63 @@ def in_threads(run: Callable[[Iterable[int]], None], strips: Iterable[int]) -> N
 
 @cache
 def workers(num_threads: int, _pid: int) -> ThreadPoolExecutor:
-    """Threads that run PyTorch's own operations alone. Of this process: a fork has none of its parent's threads."""
-    barrier = threading.Barrier(num_threads + 1)
+    """Of this process: a fork has none of its parent's threads."""
+    return ThreadPoolExecutor(num_threads, thread_name_prefix="winograd")
 
-    def begin() -> None:
-        torch.get_num_threads()  # PyTorch sets a thread up when it is first asked; what is set before would be lost
-        torch.set_num_threads(1)
-        barrier.wait()
 
-    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="winograd")
-    try:
-        for _ in range(num_threads):
-            pool.submit(begin)
-        barrier.wait()
-    except BaseException:  # no more threads, or Ctrl-C: those that wait would be waited for at exit
-        barrier.abort()
-        raise
-    # The number set last is what threads to come begin with, too; in this thread it never changed.
-    torch.set_num_threads(num_threads)
-    return pool
+def stored(value: Any, like: Any) -> Any:
+    """In compiled loops: a float32 as that array keeps it: as it is, or rounded to bfloat16 (uint16)."""
+    raise NotImplementedError("numba puts one of the functions below here")
+
+
+@overload(stored, inline="always")
+def _stored(value: Any, like: Any) -> Callable[[Any, Any], Any]:
+    def as_float32(value: Any, like: Any) -> Any:
+        return value
+
+    def as_bfloat16(value: Any, like: Any) -> Any:
+        return bfloat16_bits(np.float32(value))
+
+    return as_float32 if like.dtype == types.float32 else as_bfloat16
+
+
+def number(value: Any) -> Any:
+    """In compiled loops: what an array keeps as float32 or bfloat16 (uint16), as float32."""
+    raise NotImplementedError("numba puts one of the functions below here")
+
+
+@overload(number, inline="always")
+def _number(value: Any) -> Callable[[Any], Any]:
+    def of_float32(value: Any) -> Any:
+        return value
+
+    def of_bfloat16(value: Any) -> Any:
+        return float32_of_bits(value)
+
+    return of_float32 if value == types.float32 else of_bfloat16
 
 
 @compiled
-def transform_in(x: Array, style: Array, first_row: int, tiles: Array) -> None:
-    """x (H, W, C), zero outside -> tiles (36, rows * W / 4, C): B^T (x * style) B of Lavin and Gray, rows of tiles."""
+def transform_in(x: Array, style: Array, first_row: int, count: int, tiles: Array) -> None:
+    """x (H, W, C), zero outside -> tiles (36, count or more, C): B^T (x * style) B of Lavin and Gray, rows of tiles."""
     height, width, channels = x.shape
     columns = width // 4
-    patch = np.zeros((6, 6, channels), np.float32)
+    patch = np.zeros((6, 6, channels), x.dtype)
     half = np.empty((6, 6, channels), np.float32)
     two, four, five = np.float32(2), np.float32(4), np.float32(5)
-    for number in range(tiles.shape[1]):
-        top = (first_row + number // columns) * 4 - 1
-        left = number % columns * 4 - 1
+    for tile in range(count):
+        top = (first_row + tile // columns) * 4 - 1
+        left = tile % columns * 4 - 1
         source, row, column = x, top, left
         if top < 0 or left < 0 or top + 6 > height or left + 6 > width:
             for i in range(6):
                 for j in range(6):
                     is_inside = 0 <= top + i < height and 0 <= left + j < width
                     for c in range(channels):
-                        patch[i, j, c] = x[top + i, left + j, c] if is_inside else np.float32(0)
+                        if is_inside:
+                            patch[i, j, c] = x[top + i, left + j, c]
+                        else:
+                            patch[i, j, c] = 0
             source, row, column = patch, 0, 0
         # Rows of channels are taken out first: numba then knows that nothing is out of bounds, and vectorises.
         for j in range(6):
@@ -172,7 +221,8 @@ def transform_in(x: Array, style: Array, first_row: int, tiles: Array) -> None:
             h0, h1, h2, h3, h4, h5 = half[0, j], half[1, j], half[2, j], half[3, j], half[4, j], half[5, j]
             for c in range(channels):
                 s = style[c]
-                x0, x1, x2, x3, x4, x5 = r0[c] * s, r1[c] * s, r2[c] * s, r3[c] * s, r4[c] * s, r5[c] * s
+                x0, x1, x2 = number(r0[c]) * s, number(r1[c]) * s, number(r2[c]) * s
+                x3, x4, x5 = number(r3[c]) * s, number(r4[c]) * s, number(r5[c]) * s
                 even, odd = x4 - four * x2, x3 - four * x1
                 even2, odd2 = x4 - x2, two * (x3 - x1)
                 h0[c] = four * x0 - five * x2 + x4
@@ -183,18 +233,18 @@ def transform_in(x: Array, style: Array, first_row: int, tiles: Array) -> None:
                 h5[c] = four * x1 - five * x3 + x5
         for i in range(6):
             h0, h1, h2, h3, h4, h5 = half[i, 0], half[i, 1], half[i, 2], half[i, 3], half[i, 4], half[i, 5]
-            t0, t1, t2 = tiles[6 * i, number], tiles[6 * i + 1, number], tiles[6 * i + 2, number]
-            t3, t4, t5 = tiles[6 * i + 3, number], tiles[6 * i + 4, number], tiles[6 * i + 5, number]
+            t0, t1, t2 = tiles[6 * i, tile], tiles[6 * i + 1, tile], tiles[6 * i + 2, tile]
+            t3, t4, t5 = tiles[6 * i + 3, tile], tiles[6 * i + 4, tile], tiles[6 * i + 5, tile]
             for c in range(channels):
                 x0, x1, x2, x3, x4, x5 = h0[c], h1[c], h2[c], h3[c], h4[c], h5[c]
                 even, odd = x4 - four * x2, x3 - four * x1
                 even2, odd2 = x4 - x2, two * (x3 - x1)
-                t0[c] = four * x0 - five * x2 + x4
-                t1[c] = even + odd
-                t2[c] = even - odd
-                t3[c] = even2 + odd2
-                t4[c] = even2 - odd2
-                t5[c] = four * x1 - five * x3 + x5
+                t0[c] = stored(four * x0 - five * x2 + x4, tiles)
+                t1[c] = stored(even + odd, tiles)
+                t2[c] = stored(even - odd, tiles)
+                t3[c] = stored(even2 + odd2, tiles)
+                t4[c] = stored(even2 - odd2, tiles)
+                t5[c] = stored(four * x1 - five * x3 + x5, tiles)
 
 
 @compiled
@@ -206,43 +256,57 @@ def transform_out(
     feature_gain: np.float32,
     feature_offset: Array,
     first_row: int,
+    count: int,
     output: Array,
 ) -> None:
-    """products (36, tiles, C') -> output (H, W, 2 C'): A^T products A, activated, and the features activated."""
-    channels = products.shape[2]
-    columns = output.shape[1] // 4
+    """products (36, count or more, C' or 4 C') -> output (H', W', 2 C'): A^T products A and the features, activated."""
+    channels = len(scale)
+    step = 1 if products.shape[2] == channels else 2
+    columns = output.shape[1] // (4 * step)
     half = np.empty((4, 6, channels), np.float32)
     two, four, eight, slope = np.float32(2), np.float32(4), np.float32(8), np.float32(LEAKY_SLOPE)
-    for number in range(products.shape[1]):
-        top, left = (first_row + number // columns) * 4, number % columns * 4
-        for j in range(6):
-            p0, p1, p2 = products[j, number], products[6 + j, number], products[12 + j, number]
-            p3, p4, p5 = products[18 + j, number], products[24 + j, number], products[30 + j, number]
-            h0, h1, h2, h3 = half[0, j], half[1, j], half[2, j], half[3, j]
-            for c in range(channels):
-                x0, x1, x2, x3, x4, x5 = p0[c], p1[c], p2[c], p3[c], p4[c], p5[c]
-                sum1, difference1, sum2, difference2 = x1 + x2, x1 - x2, x3 + x4, x3 - x4
-                h0[c] = x0 + sum1 + sum2
-                h1[c] = difference1 + two * difference2
-                h2[c] = sum1 + four * sum2
-                h3[c] = difference1 + eight * difference2 + x5
-        for i in range(4):
-            g0, g1, g2, g3, g4, g5 = half[i, 0], half[i, 1], half[i, 2], half[i, 3], half[i, 4], half[i, 5]
-            o0, o1 = output[top + i, left], output[top + i, left + 1]
-            o2, o3 = output[top + i, left + 2], output[top + i, left + 3]
-            for c in range(channels):
-                x0, x1, x2, x3, x4, x5 = g0[c], g1[c], g2[c], g3[c], g4[c], g5[c]
-                sum1, difference1, sum2, difference2 = x1 + x2, x1 - x2, x3 + x4, x3 - x4
-                y0 = (x0 + sum1 + sum2) * scale[c] + offset[c]
-                y1 = (difference1 + two * difference2) * scale[c] + offset[c]
-                y2 = (sum1 + four * sum2) * scale[c] + offset[c]
-                y3 = (difference1 + eight * difference2 + x5) * scale[c] + offset[c]
-                o0[c] = max(y0, slope * y0)
-                o1[c] = max(y1, slope * y1)
-                o2[c] = max(y2, slope * y2)
-                o3[c] = max(y3, slope * y3)
-            for j in range(4):
-                beside, pixel = output[top + i, left + j, channels:], features[top + i, left + j]
+    for tile in range(count):
+        top, left = (first_row + tile // columns) * 4 * step, tile % columns * 4 * step
+        for phase in range(step * step):
+            row, column, first = top + phase // step, left + phase % step, phase * channels
+            last = first + channels
+            for j in range(6):
+                p0, p1, p2 = (
+                    products[j, tile, first:last],
+                    products[6 + j, tile, first:last],
+                    products[12 + j, tile, first:last],
+                )
+                p3, p4, p5 = (
+                    products[18 + j, tile, first:last],
+                    products[24 + j, tile, first:last],
+                    products[30 + j, tile, first:last],
+                )
+                h0, h1, h2, h3 = half[0, j], half[1, j], half[2, j], half[3, j]
                 for c in range(channels):
-                    f = pixel[c] * feature_gain + feature_offset[c]
-                    beside[c] = max(f, slope * f)
+                    x0, x1, x2, x3, x4, x5 = p0[c], p1[c], p2[c], p3[c], p4[c], p5[c]
+                    sum1, difference1, sum2, difference2 = x1 + x2, x1 - x2, x3 + x4, x3 - x4
+                    h0[c] = x0 + sum1 + sum2
+                    h1[c] = difference1 + two * difference2
+                    h2[c] = sum1 + four * sum2
+                    h3[c] = difference1 + eight * difference2 + x5
+            for i in range(4):
+                g0, g1, g2, g3, g4, g5 = half[i, 0], half[i, 1], half[i, 2], half[i, 3], half[i, 4], half[i, 5]
+                o0, o1 = output[row + i * step, column], output[row + i * step, column + step]
+                o2, o3 = output[row + i * step, column + 2 * step], output[row + i * step, column + 3 * step]
+                for c in range(channels):
+                    x0, x1, x2, x3, x4, x5 = g0[c], g1[c], g2[c], g3[c], g4[c], g5[c]
+                    sum1, difference1, sum2, difference2 = x1 + x2, x1 - x2, x3 + x4, x3 - x4
+                    y0 = (x0 + sum1 + sum2) * scale[c] + offset[c]
+                    y1 = (difference1 + two * difference2) * scale[c] + offset[c]
+                    y2 = (sum1 + four * sum2) * scale[c] + offset[c]
+                    y3 = (difference1 + eight * difference2 + x5) * scale[c] + offset[c]
+                    o0[c] = stored(max(y0, slope * y0), output)
+                    o1[c] = stored(max(y1, slope * y1), output)
+                    o2[c] = stored(max(y2, slope * y2), output)
+                    o3[c] = stored(max(y3, slope * y3), output)
+                for j in range(4):
+                    beside = output[row + i * step, column + j * step, channels:]
+                    pixel = features[row + i * step, column + j * step]
+                    for c in range(channels):
+                        f = number(pixel[c]) * feature_gain + feature_offset[c]
+                        beside[c] = stored(max(f, slope * f), output)
