@@ -68,19 +68,22 @@ def test_a_face_comes_out_the_same_in_any_batch(count: int) -> None:
     torch.testing.assert_close(prepared(faces[:count]), prepared(faces)[:count], atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.inference_mode()
-def test_the_number_of_threads_changes_nothing() -> None:
-    prepared = PreparedGpen(random_gpen(64))
-    face = torch.rand(1, 3, 64, 64) * 2 - 1
+def test_the_number_of_threads_changes_not_a_bit(dtype: torch.dtype) -> None:
+    """Large enough for PyTorch to spread its operations over threads, and for Winograd convolutions."""
+    prepared = PreparedGpen(random_gpen(128, width=1 / 4), dtype, winograd=True)
+    faces = torch.rand(3, 3, 128, 128) * 2 - 1
     before = torch.get_num_threads()
+    results = []
     try:
-        torch.set_num_threads(1)
-        one = prepared(face)
-        torch.set_num_threads(3)
-        three = prepared(face)
+        for num_threads in (1, 2, 3):
+            torch.set_num_threads(num_threads)
+            results.append(prepared(faces))
     finally:
         torch.set_num_threads(before)
-    torch.testing.assert_close(one, three, atol=1e-5, rtol=0)
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0], atol=0, rtol=0)
 
 
 @torch.inference_mode()
@@ -112,4 +115,5 @@ def test_an_image_is_doubled_as_the_module_does() -> None:
     net = random_gpen(32)
     upsample = net.generator.to_rgbs[0].upsample
     image = torch.rand(2, 3, 8, 8)
-    torch.testing.assert_close(doubled_image(image), upsample(image), atol=1e-6, rtol=0)
+    doubled = doubled_image(image.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(doubled, upsample(image), atol=1e-6, rtol=0)

@@ -6,8 +6,8 @@ What makes it faster than the module that trains:
    what comes before it.
 2. Where pictures are larger than kernels, a face's style and demodulation go into its own copy of the kernel: thousands
    of numbers instead of millions. Where kernels are larger, the picture is scaled.
-3. On a CPU bias and leaky ReLU run inside the convolution, and faces go one by one: a picture that leaves the cache is
-   what costs.
+3. On a CPU bias and leaky ReLU run inside the convolution, and a batch of faces is no batch: a picture that leaves the
+   cache is what costs.
 """
 
 import functools
@@ -29,6 +29,7 @@ from vidrestore.models.gpen import (
     ToRGB,
     binomial_kernel,
 )
+from vidrestore.models.side_by_side import side_by_side
 
 WINOGRAD_MIN_CHANNELS = 32
 """With fewer, what is saved is less than what the transforms cost."""
@@ -36,6 +37,8 @@ WINOGRAD_MIN_FLOP = 1e9
 """Less takes 5 ms anyway; the embedded model then does without numba."""
 WINOGRAD_MIN_UPSAMPLED_PX = 128
 """Below, kernels (16 times as large as they were) take longer to fetch than pictures."""
+SIDE_BY_SIDE_MAX_PX = 512
+"""On a CPU, larger faces go one after the other: they keep all cores busy, and two of 2048 px would take 6 GB."""
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
@@ -70,9 +73,11 @@ class PreparedGpen(nn.Module):
         self.to_rgbs = nn.ModuleList(Rgb(layer, dtype) for layer in to_rgbs)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type == "cpu":
-            return torch.cat([self.restore_batch(face) for face in torch.split(x, 1)])
-        return self.restore_batch(x)
+        if x.device.type != "cpu":
+            return self.restore_batch(x)
+        if self.config.size_px <= SIDE_BY_SIDE_MAX_PX:
+            return side_by_side(self.restore_batch, x)
+        return torch.cat([self.restore_batch(face) for face in torch.split(x, 1)])
 
     def restore_batch(self, x: Tensor) -> Tensor:
         """All at once. On a CPU a single face has kernels of its own, several share them."""
@@ -96,7 +101,7 @@ class PreparedGpen(nn.Module):
                 features.pop()  # what was used is let go: at 2048 px it is most of the memory
                 image = self.to_rgbs[number // 2](x, rgb_styles[number // 2], image)
         assert image is not None
-        return image
+        return image.permute(0, 3, 1, 2)
 
 
 class Linear(nn.Module):
@@ -237,7 +242,7 @@ def winograd_pays(kernel: Tensor, size_px: int, dtype: torch.dtype, *, upsamples
 
 
 class Rgb(nn.Module):
-    """(N, C, H, W), and the coarser image -> the image (N, 3, H, W) in float32."""
+    """(N, C, H, W), and the coarser image (N, H / 2, W / 2, 3) -> the image (N, H, W, 3). Images are float32."""
 
     kernel: Tensor
     bias: Tensor
@@ -250,9 +255,9 @@ class Rgb(nn.Module):
     def forward(self, x: Tensor, style: Tensor, coarser: Tensor | None) -> Tensor:
         kernels = (self.kernel * style[:, None]).to(x.dtype)  # (N, 3, C)
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, H * W, C), a view of channels_last
-        image = torch.bmm(pixels, kernels.transpose(1, 2)).view(len(x), *x.shape[2:], 3).permute(0, 3, 1, 2).float()
-        image = image + self.bias
-        return image if coarser is None else image + doubled_image(coarser)
+        image = torch.bmm(pixels, kernels.transpose(1, 2)).view(len(x), *x.shape[2:], 3).float()
+        image = image + self.bias.flatten()
+        return image if coarser is None else image.add_(doubled_image(coarser))
 
 
 def layers_of(module: nn.Module, kind: type[Layer]) -> list[Layer]:
@@ -267,9 +272,23 @@ def encoder_layers(net: Gpen) -> list[tuple[EqualConv2d, BiasedLeakyReLU]]:
 
 
 def doubled_image(image: Tensor) -> Tensor:
-    """`gpen.Upsample`: its binomial filter is bilinear interpolation between pixels, with zeros around the image."""
-    doubled = F.interpolate(F.pad(image, (1, 1, 1, 1)), scale_factor=2, mode="bilinear", align_corners=False)
-    return doubled[..., 2:-2, 2:-2]
+    """(N, H, W, 3) -> (N, 2 H, 2 W, 3), as `gpen.Upsample` does.
+
+    Its binomial filter is linear interpolation between pixels, with zeros around the image. PyTorch's own takes three
+    times as long for this shape, and its last bits depend on the number of threads.
+    """
+    return doubled_along(doubled_along(image, 1), 2)
+
+
+def doubled_along(image: Tensor, axis: int) -> Tensor:
+    """New pixels lie a quarter of the way from an old one to its neighbour before, and to the one behind."""
+    length_px = image.shape[axis]
+    far = image * 0.25
+    before = image * 0.75
+    behind = before.clone()
+    before.narrow(axis, 1, length_px - 1).add_(far.narrow(axis, 0, length_px - 1))
+    behind.narrow(axis, 0, length_px - 1).add_(far.narrow(axis, 1, length_px - 1))
+    return torch.stack((before, behind), dim=axis + 1).flatten(axis, axis + 1)
 
 
 def channels_last(kernel: Tensor, dtype: torch.dtype) -> Tensor:
