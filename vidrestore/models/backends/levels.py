@@ -25,8 +25,23 @@ def units_from_levels(crops: NDArray[np.uint8], device: torch.device) -> Tensor:
     levels = torch.from_numpy(np.require(crops, requirements=["C", "W"]))
     if device.type == "cuda":
         levels = levels.pin_memory().to(device, non_blocking=True)
+    return units_of(levels)
+
+
+def units_of(levels: Tensor) -> Tensor:
+    """(B, S, S, 3) uint8 RGB -> (B, 3, S, S) float32 in [-1, 1], on its device."""
     # The permuted view is channels_last already: what tensor cores want, and no slower on a CPU.
     return levels.permute(0, 3, 1, 2).float() / LEVELS_PER_UNIT - 1
+
+
+def levels_of(units: Tensor) -> Tensor:
+    """(B, 3, S, S) float -> (B, S, S, 3) uint8 RGB, rounded and clamped, on its device."""
+    levels = ((units.float() + 1) * LEVELS_PER_UNIT).round().clamp(0, 255).to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).contiguous()
+
+
+def not_finite_message(name: str, precision: str, remedy: str) -> str:
+    return f"{name}: its output in {precision} is not finite; {remedy}"
 
 
 def levels_from_units(y: Tensor, *, name: str, precision: str, remedy: str) -> NDArray[np.uint8]:
@@ -35,9 +50,7 @@ def levels_from_units(y: Tensor, *, name: str, precision: str, remedy: str) -> N
     Raises RestoreError, with the model's name, the precision that it computed in and what to do, for values that are
     not finite.
     """
-    y = y.float()
     if not torch.isfinite(y).all():
-        raise RestoreError(f"{name}: its output in {precision} is not finite; {remedy}")
-    restored = ((y + 1) * LEVELS_PER_UNIT).round().clamp(0, 255).to(torch.uint8)
-    result: NDArray[np.uint8] = restored.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        raise RestoreError(not_finite_message(name, precision, remedy))
+    result: NDArray[np.uint8] = levels_of(y).cpu().numpy()
     return result
