@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from vidrestore.models.products import (
-    LANES,
-    NARROW_VECTORS,
-    WIDE_VECTORS,
+    NARROW_COLUMNS,
+    THIN_COLUMNS,
+    WIDE_COLUMNS,
     as_array,
     block_of,
     can_multiply,
@@ -15,12 +15,12 @@ from vidrestore.models.products import (
     packed,
 )
 
-WIDE, NARROW = WIDE_VECTORS * LANES, NARROW_VECTORS * LANES
+WIDE, NARROW, THIN = WIDE_COLUMNS, NARROW_COLUMNS, THIN_COLUMNS
 DTYPES = [torch.float32] + [torch.bfloat16] * can_multiply(torch.bfloat16)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("depth", "num_columns"), [(2, WIDE), (64, 3 * WIDE), (6, NARROW), (40, 3 * NARROW)])
+@pytest.mark.parametrize(("depth", "num_columns"), [(2, WIDE), (64, 3 * WIDE), (6, NARROW), (40, 3 * NARROW), (8, THIN), (10, 3 * THIN)])
 def test_products_are_those_of_the_inputs_as_they_are_kept(depth: int, num_columns: int, dtype: torch.dtype) -> None:
     torch.manual_seed(depth)
     block = block_of(num_columns)
@@ -35,4 +35,4 @@ def test_products_are_those_of_the_inputs_as_they_are_kept(depth: int, num_colum
 
 def test_a_width_that_is_not_made_of_blocks_is_told() -> None:
     assert block_of(WIDE + 1) is None
-    assert block_of(NARROW // 2) is None
+    assert block_of(THIN // 2) is None

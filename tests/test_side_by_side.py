@@ -48,6 +48,27 @@ def test_what_goes_wrong_with_a_face_is_told() -> None:
         side_by_side(run, torch.zeros(3, 1))
 
 
+def test_whoever_hears_of_a_failure_has_the_memory_of_all_faces_back() -> None:
+    """Out of memory, fewer faces are tried at once; others that still ran would hold on to theirs."""
+    torch.set_num_threads(3)
+    done = []
+    both = threading.Barrier(2, timeout=60)
+
+    def run(face: Tensor) -> Tensor:
+        if face.item() == 0:
+            both.wait()
+            raise MemoryError
+        if face.item() == 1:
+            both.wait()
+            torch.randn(2**22).sort()  # still at work when the other has failed
+        done.append(int(face.item()))
+        return face
+
+    with pytest.raises(MemoryError):
+        side_by_side(run, torch.arange(3.0)[:, None])
+    assert sorted(done) == [1, 2]
+
+
 def test_inference_stays_inference_in_every_thread() -> None:
     torch.set_num_threads(2)
     with torch.inference_mode():

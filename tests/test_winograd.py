@@ -1,5 +1,8 @@
 """Promises of the Winograd convolution: what PyTorch's own computes, whatever the size and the number of threads."""
 
+import threading
+from collections.abc import Iterable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +10,8 @@ from torch import Tensor
 
 from vidrestore.models.gpen import binomial_kernel
 from vidrestore.models.products import can_multiply
-from vidrestore.models.winograd import styled_conv, transformed_kernel, upsampling_kernels
+from vidrestore.models.side_by_side import side_by_side
+from vidrestore.models.winograd import in_threads, styled_conv, transformed_kernel, upsampling_kernels
 
 needs_bfloat16 = pytest.mark.skipif(not can_multiply(torch.bfloat16), reason="this processor has no bfloat16 products")
 
@@ -88,3 +92,23 @@ def test_the_number_of_threads_changes_nothing_and_is_left_as_it_was(upsamples: 
         torch.set_num_threads(before)
     for result in results[1:]:
         torch.testing.assert_close(result, results[0], atol=0, rtol=0)
+
+
+def test_faces_at_once_have_strips_at_work_on_all_cores() -> None:
+    """Two faces with two threads each: four strips wait for one another, and with fewer at work they would for ever."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    four = threading.Barrier(4, timeout=60)
+
+    def run(strips: Iterable[int]) -> None:
+        for _ in strips:
+            four.wait()
+
+    def restore(face: Tensor) -> Tensor:
+        in_threads(run, range(2))
+        return face
+
+    try:
+        side_by_side(restore, torch.zeros(2, 1))
+    finally:
+        torch.set_num_threads(before)

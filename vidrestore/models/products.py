@@ -26,15 +26,20 @@ from torch import Tensor
 Array = NDArray[Any]
 
 FEATURES = llvmlite.binding.get_host_cpu_features()
-HAS_AVX512 = bool(FEATURES.get("avx512f"))
-HAS_BFLOAT16 = bool(FEATURES.get("avx512bf16")) and not FEATURES.get("amx-bf16")
+COMPILED_FOR = numba.config.CPU_NAME, numba.config.CPU_FEATURES  # type: ignore[attr-defined]
+IS_COMPILED_FOR_HOST = not any(COMPILED_FOR)
+"""Unless NUMBA_CPU_NAME or NUMBA_CPU_FEATURES ask for another processor's instructions."""
+HAS_AVX512 = IS_COMPILED_FOR_HOST and bool(FEATURES.get("avx512f"))
+HAS_BFLOAT16 = IS_COMPILED_FOR_HOST and bool(FEATURES.get("avx512bf16")) and not FEATURES.get("amx-bf16")
 """Whether pairs of bfloat16 are best multiplied in vectors. (Where there are matrix registers, oneDNN's convolutions in
 bfloat16, which use them, have eight times the speed of float32.)"""
 LANES = 16 if HAS_AVX512 else 8
 """float32 numbers in a vector. Where registers hold four (NEON), LLVM takes two for one."""
 WIDE_ROWS, WIDE_VECTORS = (6, 4) if HAS_AVX512 else (6, 2)
 NARROW_ROWS, NARROW_VECTORS = (14, 2) if HAS_AVX512 else (12, 1)
+THIN_ROWS, THIN_VECTORS = (24, 1) if HAS_AVX512 else (12, 1)
 """Blocks of the result that fill the 32 registers of AVX-512, or the 16 of AVX2, and leave a few for what is read."""
+WIDE_COLUMNS, NARROW_COLUMNS, THIN_COLUMNS = (n * LANES for n in (WIDE_VECTORS, NARROW_VECTORS, THIN_VECTORS))
 
 
 def compiled(loops: Callable[..., None]) -> Callable[..., None]:
@@ -46,11 +51,9 @@ def compiled(loops: Callable[..., None]) -> Callable[..., None]:
 
 
 def block_of(num_columns: int) -> tuple[int, int] | None:
-    """(rows, columns) of the blocks for a matrix so wide; None where neither kind divides it."""
-    for rows, vectors in ((WIDE_ROWS, WIDE_VECTORS), (NARROW_ROWS, NARROW_VECTORS)):
-        if num_columns % (vectors * LANES) == 0:
-            return rows, vectors * LANES
-    return None
+    """(rows, columns) of the blocks for a matrix so wide; None where no kind divides it."""
+    blocks = ((WIDE_ROWS, WIDE_COLUMNS), (NARROW_ROWS, NARROW_COLUMNS), (THIN_ROWS, THIN_COLUMNS))
+    return next((block for block in blocks if num_columns % block[1] == 0), None)
 
 
 def can_multiply(dtype: torch.dtype) -> bool:
@@ -197,6 +200,7 @@ def pointer_to(builder: ir.IRBuilder, start: ir.Value, kind: ir.Type, offset: in
 
 wide_product = block_product(WIDE_ROWS, WIDE_VECTORS)
 narrow_product = block_product(NARROW_ROWS, NARROW_VECTORS)
+thin_product = block_product(THIN_ROWS, THIN_VECTORS)
 
 
 @compiled
@@ -210,11 +214,15 @@ def multiply(a: Array, b: Array, c: Array) -> None:
             b_address = b.ctypes.data + 4 * (p * panels + panel) * depth * columns
             a_address = a.ctypes.data + 4 * p * rows * depth
             c_address = c.ctypes.data + 4 * (p * rows * stride + panel * columns)
-            if columns == WIDE_VECTORS * LANES:
+            if columns == WIDE_COLUMNS:
                 for row in range(0, rows, WIDE_ROWS):
                     a_row, c_row = a_address + 4 * row * depth, c_address + 4 * row * stride
                     wide_product(a, a_row, depth, b_address, c_row, stride, depth)
-            else:
+            elif columns == NARROW_COLUMNS:
                 for row in range(0, rows, NARROW_ROWS):
                     a_row, c_row = a_address + 4 * row * depth, c_address + 4 * row * stride
                     narrow_product(a, a_row, depth, b_address, c_row, stride, depth)
+            else:
+                for row in range(0, rows, THIN_ROWS):
+                    a_row, c_row = a_address + 4 * row * depth, c_address + 4 * row * stride
+                    thin_product(a, a_row, depth, b_address, c_row, stride, depth)

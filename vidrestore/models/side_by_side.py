@@ -8,8 +8,8 @@ faces one after the other on both.
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -28,10 +28,12 @@ def side_by_side(run: Callable[[Tensor], Tensor], faces: Tensor) -> Tensor:
             return run(face)
 
     pool = workers(num_workers, num_threads // num_workers, os.getpid())
-    return torch.cat(list(pool.map(run_one, torch.split(faces, 1))))
+    done = [pool.submit(run_one, face) for face in torch.split(faces, 1)]
+    wait(done)  # also where one has failed: whoever tries again needs the memory of the others
+    return torch.cat([face.result() for face in done])
 
 
-@cache
+@lru_cache(maxsize=2)  # full batches, and what is left in the end: every other size makes its threads anew
 def workers(num_workers: int, threads_each: int, _pid: int) -> ThreadPoolExecutor:
     """Threads whose PyTorch operations use `threads_each` cores. Of this process: a fork has none of its parent's."""
     num_threads = torch.get_num_threads()

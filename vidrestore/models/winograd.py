@@ -16,7 +16,7 @@ Neural Networks", CVPR 2016 (arXiv:1509.09308), whose points 0, 1, -1, 2, -2 and
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any
 
@@ -28,6 +28,7 @@ from torch import Tensor
 
 from vidrestore.models.gpen import BLUR_TAPS, LEAKY_SLOPE
 from vidrestore.models.products import (
+    WIDE_COLUMNS,
     Array,
     as_array,
     bfloat16_bits,
@@ -43,6 +44,8 @@ TILE_PX = 4
 POSITIONS = 36
 STRIP_BYTES = 4 * 2**20
 """Of transformed tiles and products at a time. From 0.5 to 8 MB it makes a difference of 5%."""
+MAX_THREADS = 1024
+"""More than any machine's cores: a thread begins when there is work for it and no other idle."""
 KERNEL_TRANSFORM = (
     torch.tensor([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], dtype=torch.float64) / 24
 )
@@ -150,14 +153,27 @@ def in_threads(run: Callable[[Iterable[int]], None], strips: Iterable[int]) -> N
     if num_threads == 1:
         run(take())
         return
-    for done in [workers(num_threads, os.getpid()).submit(run, take()) for _ in range(num_threads)]:
-        done.result()
+    done = [workers(os.getpid()).submit(run, take()) for _ in range(num_threads)]
+    wait(done)  # also where one has failed: the others write into what the caller lets go
+    for one in done:
+        one.result()
 
 
 @cache
-def workers(num_threads: int, _pid: int) -> ThreadPoolExecutor:
-    """Of this process: a fork has none of its parent's threads."""
-    return ThreadPoolExecutor(num_threads, thread_name_prefix="winograd")
+def workers(_pid: int) -> ThreadPoolExecutor:
+    """Shared by all faces that are restored at once: each asks for no more than its share. Of this process: a fork has
+    none of its parent's threads."""
+    return ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="winograd")
+
+
+def try_out(dtype: torch.dtype) -> None:
+    """Compile all loops and run them once. Raises what numba raises, on a full disk or where it is told not to work."""
+    for upsamples in (False, True):
+        kernel = torch.zeros(WIDE_COLUMNS, 2, 3, 3)
+        features = torch.zeros(1, WIDE_COLUMNS, 8 if upsamples else 4, 8 if upsamples else 4, dtype=dtype)
+        x, vector = torch.zeros(1, 2, 4, 4, dtype=dtype), torch.zeros(WIDE_COLUMNS)
+        kernel = transformed_kernel(upsampling_kernels(kernel) if upsamples else kernel, dtype)
+        styled_conv(x, kernel, torch.zeros(2), vector, vector, features, torch.zeros(1), vector)
 
 
 def stored(value: Any, like: Any) -> Any:
