@@ -13,15 +13,19 @@ from vidrestore.errors import WeightsError
 from vidrestore.models.face_detector import (
     PRIOR_SIDES_PX,
     STRIDES_PX,
+    ConvLeaky,
     RetinaFaceDetector,
     build_network,
     decode_boxes,
     decode_landmarks,
     encode_boxes,
     encode_landmarks,
+    fuse_activations,
+    fuse_batch_norms,
     network_from_state_dict,
     priors_px,
 )
+from vidrestore.models.prepared import runs_in_onednn
 from vidrestore.models.spec import ModelSpec
 
 SPEC = ModelSpec("test", "detector", "test.pth", None, None, None, "MIT", "test")
@@ -68,6 +72,18 @@ def test_finds_what_facexlib_finds_within_a_tenth_of_a_pixel(
         np.testing.assert_allclose(face.box_xyxy_px, row[:4], atol=0.1)
         np.testing.assert_allclose(face.landmarks_px.ravel(), row[5:], atol=0.1)
         assert face.score == pytest.approx(row[4], abs=1e-3)
+
+
+def test_activations_inside_the_convolutions_change_no_number(random_state: dict[str, torch.Tensor]) -> None:
+    if not runs_in_onednn(torch.float32):
+        pytest.skip("this PyTorch has no oneDNN convolution with an activation inside")
+    plain, fused = (fuse_batch_norms(network_from_state_dict(random_state, file_name="test")) for _ in range(2))
+    fused = fuse_activations(fused)
+    assert sum(isinstance(module, ConvLeaky) for module in fused.modules()) >= 30
+    picture = 100 * torch.randn(1, 3, 96, 160).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        for expected, out in zip(plain(picture), fused(picture), strict=True):
+            torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_batch_changes_nothing(trained_state: dict[str, torch.Tensor], group_photo: NDArray[np.uint8]) -> None:

@@ -7,8 +7,6 @@ from email.utils import formatdate
 from http import HTTPStatus
 from pathlib import Path
 
-import pooch
-import requests
 from tqdm import tqdm
 
 from vidrestore.errors import WeightsError
@@ -85,6 +83,9 @@ def pull(model: str | ModelSpec, *, progress: bool = False, retry_wait_s: float 
 
 def _download(spec: ModelSpec, path: Path, sha256: str | None, *, progress: bool, retry_wait_s: float) -> None:
     """Bring the file to `path`, trying `NUM_ATTEMPTS` times. Raises WeightsError."""
+    import pooch  # late: 0.1 s with requests, and most runs download nothing
+    import requests
+
     assert spec.url is not None, "embedded models are not downloaded"
     pooch.get_logger().setLevel("WARNING")  # `pull` has said what it does
     part = path.with_name(f"{path.name}.part")
@@ -120,6 +121,8 @@ def _download(spec: ModelSpec, path: Path, sha256: str | None, *, progress: bool
 
 def _stream(url: str, part: Path, *, progress: bool) -> None:
     """Append to `part` what it lacks of the file at `url`. Raises requests.RequestException and OSError."""
+    import requests  # late, as above
+
     have_bytes = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"}  # byte ranges and lengths of the file itself
     if have_bytes:

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from vidrestore.errors import WeightsError
 from vidrestore.face import Detection
+from vidrestore.models.late_compiler import compiler_loaded_late
+from vidrestore.models.prepared import runs_in_onednn
 from vidrestore.models.spec import ModelSpec
 
 NetworkName = Literal["mobile0.25", "resnet50"]
@@ -47,8 +49,9 @@ def build_network(network: NetworkName) -> nn.Module:
     Called with (N, 3, H, W) float BGR minus the mean, it returns boxes (N, P, 4), face probabilities (N, P, 2) and
     landmarks (N, P, 10) relative to the P priors of `priors_px`.
     """
-    # Imported late: torchvision and facexlib take 2.5 s on 2 slow cores, and not every run detects faces.
-    from facexlib.detection.retinaface import RetinaFace
+    # Imported late: torchvision and facexlib take 0.3 s, and not every run detects faces.
+    with compiler_loaded_late():
+        from facexlib.detection.retinaface import RetinaFace
 
     with warnings.catch_warnings():
         # facexlib asks torchvision for resnet50(pretrained=False), an outdated spelling of what we want.
@@ -99,8 +102,9 @@ def encode_landmarks(points: Tensor, priors: Tensor) -> Tensor:
 
 def network_input(images: NDArray[np.uint8], device: torch.device) -> Tensor:
     """(B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32 BGR minus the mean, channels last in memory."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).to(device).float() - torch.tensor(MEAN_RGB, device=device)
-    return x.flip(-1).permute(0, 3, 1, 2)
+    # Turned round while the samples are small, and subtracted in place: the picture is passed through the memory less.
+    x = torch.from_numpy(np.ascontiguousarray(images)).to(device).flip(-1).float()
+    return x.sub_(torch.tensor(MEAN_RGB[::-1], device=device)).permute(0, 3, 1, 2)
 
 
 class RetinaFaceDetector:
@@ -120,7 +124,10 @@ class RetinaFaceDetector:
         self.device = device
         self.batch_images = CPU_BATCH_IMAGES if device.type == "cpu" else GPU_BATCH_IMAGES
         self.score_threshold = score_threshold
-        self._network = fuse_batch_norms(network.eval()).to(device).to(memory_format=torch.channels_last)
+        network = fuse_batch_norms(network.eval())
+        if device.type == "cpu" and runs_in_onednn(torch.float32):
+            network = fuse_activations(network)
+        self._network = network.to(device).to(memory_format=torch.channels_last)
 
     @classmethod
     def from_state_dict(
@@ -148,6 +155,8 @@ class RetinaFaceDetector:
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
             raise ValueError(f"images are {images.shape} {images.dtype}; they must be (B, H, W, 3) uint8")
         count, height_px, width_px, _ = images.shape
+        # On CUDA in TensorFloat-32, as PyTorch has it: with inputs and weights rounded so, landmarks move by 0.001 of a
+        # face's width at most (54 of 55 faces; of one, another of two nearly equal detections was the best).
         box_out, probability, landmark_out = self._network(network_input(images, self.device))
         score = probability[..., 1]
         image_index, prior_index = torch.nonzero(score >= self.score_threshold, as_tuple=True)
@@ -198,4 +207,34 @@ def fuse_batch_norms(network: nn.Module) -> nn.Module:
                 setattr(module, previous[0], torch.nn.utils.fuse_conv_bn_eval(previous[1], child))
                 setattr(module, name, nn.Identity())
             previous = (name, child) if isinstance(child, nn.Conv2d) else None
+    return network
+
+
+class ConvLeaky(nn.Module):
+    """A convolution and the leaky ReLU after it, in one pass over the picture (oneDNN's post-operations; CPU only)."""
+
+    def __init__(self, conv: nn.Conv2d, slope: float) -> None:
+        super().__init__()
+        self.conv, self.slope = conv, slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.conv
+        window = (list(cast(tuple[int, int], conv.padding)), list(conv.stride), list(conv.dilation), conv.groups)
+        fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, conv.weight, conv.bias, *window, "leaky_relu", [self.slope], ""
+        )
+        return fused
+
+
+def fuse_activations(network: nn.Module) -> nn.Module:
+    """Run every leaky ReLU inside the convolution before it (the same numbers out, bit for bit). Changes `network`,
+    whose batch norms have been folded; a tenth faster."""
+    for module in network.modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        layers = list(module)
+        for index, (conv, norm, activation) in enumerate(zip(layers, layers[1:], layers[2:], strict=False)):
+            slope = getattr(activation, "negative_slope", None) if isinstance(norm, nn.Identity) else None
+            if isinstance(conv, nn.Conv2d) and slope is not None:
+                module[index], module[index + 2] = ConvLeaky(conv, float(slope)), nn.Identity()
     return network

@@ -87,9 +87,18 @@ class GpenConfig:
 
 def binomial_kernel(gain: float) -> Tensor:
     """(4, 4) float32 outer product of `BLUR_TAPS`, summing to `gain`."""
-    taps = torch.tensor(BLUR_TAPS)
+    taps = torch.tensor(BLUR_TAPS, device="cpu")  # whatever the device that a network is built on
     kernel = taps[:, None] * taps[None, :]
     return kernel * (gain / kernel.sum())
+
+
+def random_weight(*shape: int, deviation: float = 1.0) -> Tensor:
+    """Of zero mean; on the device "meta" without values.
+
+    There nothing is computed: the first sum on that device loads PyTorch's compiler, which takes 2 CPU seconds.
+    """
+    weight = torch.empty(shape)
+    return weight if weight.is_meta else weight.normal_(std=deviation)
 
 
 def leaky_relu(x: Tensor) -> Tensor:
@@ -138,7 +147,7 @@ class EqualLinear(nn.Module):
         self, num_in: int, num_out: int, *, bias_init: float = 0.0, lr_multiplier: float = 1.0, activate: bool = False
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(num_out, num_in) / lr_multiplier)
+        self.weight = nn.Parameter(random_weight(num_out, num_in, deviation=1 / lr_multiplier))
         self.bias = nn.Parameter(torch.full((num_out,), bias_init))
         self.scale = lr_multiplier / math.sqrt(num_in)
         self.lr_multiplier = lr_multiplier
@@ -154,7 +163,7 @@ class EqualConv2d(nn.Module):
 
     def __init__(self, num_in: int, num_out: int, kernel_px: int, *, stride: int = 1, pad_px: int = 0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(num_out, num_in, kernel_px, kernel_px))
+        self.weight = nn.Parameter(random_weight(num_out, num_in, kernel_px, kernel_px))
         self.scale = 1 / math.sqrt(num_in * kernel_px**2)
         self.stride, self.pad_px = stride, pad_px
 
@@ -190,7 +199,7 @@ class ModulatedConv2d(nn.Module):
         demodulate: bool = True,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(1, num_out, num_in, kernel_px, kernel_px))
+        self.weight = nn.Parameter(random_weight(1, num_out, num_in, kernel_px, kernel_px))
         self.modulation = EqualLinear(style_dim, num_in, bias_init=1.0)
         self.scale = 1 / math.sqrt(num_in * kernel_px**2)
         self.pad_px = kernel_px // 2
@@ -254,7 +263,7 @@ class ToRGB(nn.Module):
 class ConstantInput(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.input = nn.Parameter(torch.randn(1, channels, 4, 4))
+        self.input = nn.Parameter(random_weight(1, channels, 4, 4))
 
 
 class StyleGenerator(nn.Module):
