@@ -5,7 +5,9 @@ import logging
 import pytest
 import torch
 from torch import Tensor
+from torch.backends import cudnn
 
+from vidrestore.models.backends import cuda_graphs
 from vidrestore.models.backends.cuda_graphs import GraphedNet, Net, Recording, convolutions
 
 
@@ -62,10 +64,29 @@ def test_a_result_stays_when_the_next_batch_comes() -> None:
     assert [float(result[0, 0]) for result in results] == [0, 2, 4, 6]
 
 
-def test_the_sizes_used_last_keep_their_graphs() -> None:
+def test_more_sizes_than_fit_go_on_unrecorded_instead_of_taking_turns() -> None:
     record = Recorder()
-    check(GraphedNet(doubled_and_sum, record=record, max_graphs=2), [1, 1, 2, 2, 1, 3, 3, 1, 2])
-    assert record.sizes == [1, 2, 3, 2]  # 2 was used longest ago when 3 came
+    check(GraphedNet(doubled_and_sum, record=record, max_graphs=2), [1, 1, 2, 2, 3, 4, 3, 4, 3, 4, 1, 2])
+    assert record.sizes == [1, 2]
+    assert record.num_replays == 4
+
+
+def test_cudnn_times_its_algorithms_when_a_size_first_comes_and_never_for_sizes_without_a_graph() -> None:
+    """What is chosen first for a shape is kept: guessed once, it would be recorded."""
+    asked: list[tuple[int, bool]] = []
+
+    def net(x: Tensor) -> tuple[Tensor, ...]:
+        asked.append((len(x), cudnn.benchmark))
+        return (x,)
+
+    graphed = GraphedNet(net, record=Recorder(), max_graphs=1)
+    with convolutions(benchmark=False):
+        for size in (4, 4, 4, 9, 9, 9):
+            graphed(torch.zeros(size, 3))
+    first = dict(reversed(asked))
+    assert first == {4: True, 9: False}
+    assert [timed for size, timed in asked if size == 9] == [False] * 3
+    assert not cudnn.benchmark
 
 
 def test_without_memory_for_a_graph_faces_are_restored_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
@@ -99,8 +120,6 @@ def test_memory_that_graphs_hold_is_given_back_for_good() -> None:
 
 
 def test_float32_is_never_rounded_to_tensorfloat32_and_settings_come_back() -> None:
-    from torch.backends import cudnn
-
     before = cudnn.benchmark, cudnn.allow_tf32, cudnn.deterministic
     with convolutions(benchmark=True):
         assert (cudnn.benchmark, cudnn.allow_tf32) == (True, False)
@@ -108,6 +127,26 @@ def test_float32_is_never_rounded_to_tensorfloat32_and_settings_come_back() -> N
             assert (cudnn.benchmark, cudnn.allow_tf32) == (False, False)
         assert (cudnn.benchmark, cudnn.allow_tf32) == (True, False)
     assert (cudnn.benchmark, cudnn.allow_tf32, cudnn.deterministic) == before
+
+
+@pytest.mark.parametrize("is_underway", [True, False])
+def test_after_a_refused_capture_the_allocator_is_told_that_it_is_over(
+    monkeypatch: pytest.MonkeyPatch, is_underway: bool
+) -> None:
+    """Or it would never again free memory that several streams share."""
+    calls: list[str] = []
+
+    def end(device_index: int, pool: object) -> None:
+        if not is_underway:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        calls.append("end")
+
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end, raising=False)
+    monkeypatch.setattr(
+        torch._C, "_cuda_releasePool", lambda device_index, pool: calls.append("release"), raising=False
+    )
+    cuda_graphs.Recorder()._let_go(0)
+    assert calls == (["end", "release"] if is_underway else [])
 
 
 @pytest.mark.needs_cuda

@@ -3,6 +3,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vidrestore import cli
 from vidrestore.errors import OptionsError, OutOfDeviceMemory, RestoreError, WeightsError
+from vidrestore.models.backends import pytorch
 from vidrestore.models.backends.cuda_graphs import GraphedNet, Net, Recording
 from vidrestore.models.backends.pytorch import (
     PytorchRestorer,
@@ -18,6 +21,7 @@ from vidrestore.models.backends.pytorch import (
     load_detector,
     load_gpen,
     load_restorer,
+    network_for_cpu,
     network_for_cuda,
     resolve_device,
     resolve_dtype,
@@ -26,6 +30,8 @@ from vidrestore.models.catalog import spec_of
 from vidrestore.models.gpen import Gpen, GpenConfig
 from vidrestore.models.prepared import PreparedGpen
 from vidrestore.models.spec import ModelSpec
+from vidrestore.report import Report
+from vidrestore.stages.restore import Batcher
 
 SIDE_PX = 32
 CPU = torch.device("cpu")
@@ -173,7 +179,40 @@ def test_other_errors_of_the_network_stay_what_they_are() -> None:
     with pytest.raises(RuntimeError, match="size of tensor"):
         restorer_of(Function(lambda x: x + torch.zeros(7))).restore(np.zeros((1, SIDE_PX, SIDE_PX, 3), np.uint8))
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert not is_out_of_memory(MemoryError("of Python itself"))
+    assert is_out_of_memory(MemoryError("Unable to allocate 1.00 EiB"))  # NumPy's
+    assert not is_out_of_memory(RuntimeError("size of tensor"))
+
+
+def test_a_batch_is_halved_when_numpy_has_no_memory(rng: np.random.Generator) -> None:
+    """As in the threads of Winograd convolutions."""
+
+    def forward(x: Tensor) -> Tensor:
+        if len(x) > 2:
+            np.empty((len(x), 2**50), np.float32)
+        return x
+
+    report, crops = Report("", ""), random_crops(rng, 8)
+    restored = Batcher(restorer_of(Function(forward)), report, batch_size=8).restore(crops)
+    assert np.array_equal(restored, crops)
+    assert report.warnings == [f"out of memory: going on with a batch size of {size}" for size in (4, 2)]
+
+
+def test_graphs_that_were_given_back_are_recorded_anew() -> None:
+    recorded: list[int] = []
+
+    def record(net: Net, x: Tensor) -> Recording:
+        recorded.append(len(x))
+        return Recording(x.clone(), net(x), lambda: None)
+
+    restorer = PytorchRestorer(nn.Identity(), spec=SPEC, sha256="", device=CPU, dtype=torch.float32, graphs=True)
+    crops = torch.zeros(2, SIDE_PX, SIDE_PX, 3, dtype=torch.uint8)
+    for _ in range(2):
+        assert restorer._graphed is not None
+        restorer._graphed._record = record
+        for _ in range(3):
+            restorer.restore_tensor(crops)
+        restorer.release_graphs()
+    assert recorded == [2, 2]
 
 
 # ---- Devices and precision
@@ -238,6 +277,40 @@ def test_without_triton_the_gpu_computes_the_same_in_more_steps(caplog: pytest.L
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
         "Triton does not work here, so faces take longer"
     ]
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(28, "No space left on device"), RuntimeError("damaged\nindex"), ImportError()]
+)
+def test_where_numba_fails_the_cpu_computes_the_same_without_it(
+    failure: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk, a damaged file in its cache, a NumPy that is newer than itself."""
+    from vidrestore.models import winograd
+
+    net = Gpen(GpenConfig(128, 2, 1 / 4, style_dim=32, num_mapping_layers=2)).eval()
+    faces = torch.rand(1, 3, 128, 128) * 2 - 1
+    with torch.inference_mode():
+        fast = network_for_cpu(net, torch.float32)
+        assert any(conv.is_winograd for conv in fast.convs)
+        assert caplog.records == []
+
+        def fail(dtype: torch.dtype) -> None:
+            raise failure
+
+        monkeypatch.setattr(winograd, "try_out", fail)
+        plain = network_for_cpu(net, torch.float32)
+        assert not any(conv.is_winograd for conv in plain.convs)
+        torch.testing.assert_close(plain(faces), fast(faces), atol=1e-4, rtol=0)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("numba does not work here, so faces take longer: ")
+    assert "\n" not in record.getMessage()
+    assert not record.getMessage().endswith(": ")
+
+
+def test_a_small_network_does_not_wait_for_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vidrestore.models.winograd.try_out", lambda dtype: pytest.fail("tried out"))
+    network_for_cpu(tiny_gpen(), torch.float32)
 
 
 class Largest(TorchDispatchMode):
@@ -313,6 +386,28 @@ def test_a_file_of_the_users_own_restores(own_file: Path, rng: np.random.Generat
     assert np.array_equal(restorer.restore(crops), restorer_of(tiny_gpen()).restore(crops))
 
 
+@pytest.mark.parametrize("failure", [torch.OutOfMemoryError("CUDA out of memory.\nTried ..."), MemoryError()])
+def test_a_network_that_does_not_fit_into_memory_is_one_line(
+    own_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    failure: Exception,
+) -> None:
+    def fail(net: Gpen, dtype: torch.dtype) -> PreparedGpen:
+        raise failure
+
+    monkeypatch.setattr(pytorch, "network_for_cpu", fail)
+    with pytest.raises(RestoreError, match=r"^own: does not fit into memory \(cpu\); use a smaller model$"):
+        load_restorer(own_file, device="cpu")
+    picture = str(tmp_path / "face.png")
+    cv2.imwrite(picture, np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["restore", picture, "--device", "cpu", "--model", str(own_file)])
+    assert stopped.value.code == cli.EXIT_FAILURE
+    assert capsys.readouterr().err == "vidrestore: error: own: does not fit into memory (cpu); use a smaller model\n"
+
+
 def test_load_gpen_gives_a_module_of_the_asked_precision(own_file: Path) -> None:
     net = load_gpen(str(own_file), device="cpu", dtype="bfloat16")
     with torch.inference_mode():
@@ -342,8 +437,6 @@ def test_a_catalogue_file_of_another_size_is_refused(weights_folder: Path) -> No
 
 
 def test_the_released_detector_loads_and_finds_a_face(shared: Path) -> None:
-    import cv2
-
     detector = load_detector(shared / "weights/retinaface_mobilenet0.25.pth", device="cpu")
     image = cv2.cvtColor(cv2.imread(str(shared / "stills/gt_london_007_neutral.jpg")), cv2.COLOR_BGR2RGB)
     (faces,) = detector.detect(cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA)[None])

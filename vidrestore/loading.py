@@ -37,7 +37,7 @@ def load_models(options: Options, samples: Samples = tuple, *, rotation_deg: int
     """Load the models that the options name; a named one that is not installed is downloaded.
 
     With `--model auto` and more than the embedded restorer at hand, the faces in the samples decide; `rotation_deg`
-    (clockwise) shows them upright. Raises WeightsError and OptionsError.
+    (clockwise) shows them upright. Raises WeightsError and OptionsError, RestoreError when they do not fit into memory.
     """
     progress = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
     detector_name = EMBEDDED_DETECTOR if options.detector == "auto" else options.detector

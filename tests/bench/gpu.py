@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class Variant:
     """Measured at every size and batch, not only at `FIRST`."""
     cuda_only: bool = False
     benchmark: bool = False
-    """cuDNN times its algorithms. Graphs always do so themselves."""
+    """cuDNN times its algorithms. With graphs it always does."""
 
 
 def on_device_of(net: Gpen, build: Callable[[Gpen], nn.Module]) -> nn.Module:
@@ -69,7 +70,7 @@ def graphed(build: Callable[[Gpen], nn.Module], *, benchmark: bool = True) -> Ca
         module = on_device_of(net, build)
 
         def plain(x: Tensor) -> tuple[Tensor, ...]:
-            if benchmark:  # the recorder asks for it
+            if benchmark:  # `GraphedNet` asks for it
                 return (module(x),)
             with convolutions(benchmark=False):
                 return (module(x),)
@@ -274,6 +275,23 @@ def measure_machine(bench: Bench) -> float:
     return machine["bfloat16 TFLOP/s"]
 
 
+def in_own_thread(bench: Bench, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `work` returns or raises.
+
+    PyTorch keeps cuDNN's algorithm for a shape, timed or not, as the first variant got it, and keeps it for the thread:
+    in one thread all variants would run with the choices of the first.
+    """
+
+    def run() -> dict[str, Any]:
+        if bench.is_cuda:
+            torch.cuda.set_device(bench.device)
+        with torch.inference_mode():
+            return work()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(run).result()
+
+
 def measure_variant(bench: Bench, variant: Variant, net: Gpen, faces: Tensor, reference: Tensor) -> dict[str, Any]:
     """One row. Raises what the network raises."""
     bench.forget()
@@ -315,7 +333,7 @@ def measure_networks(bench: Bench, size_px: int, batch: int, peak_tflops: float,
             continue
         row: dict[str, Any] = {"size_px": size_px, "batch": batch, "network": variant.name, "GFLOP a face": gflop}
         try:
-            row |= measure_variant(bench, variant, net, faces, reference)
+            row |= in_own_thread(bench, lambda v=variant: measure_variant(bench, v, net, faces, reference))
         except Exception as exc:  # the others are measured all the same
             row["note"] = "out of memory" if is_out_of_memory(exc) else f"{type(exc).__name__}: {first_line(exc)}"
             bench.result["networks"].append(row)
@@ -491,8 +509,9 @@ def measure_pipeline(bench: Bench, size_px: int, batch: int) -> None:
         if not bench.fits(f"pipeline, {size_px} px, {name}"):
             return
         try:
-            for _ in way(moving_face(3 * batch, quick=bench.quick), Report("", "")):
-                pass  # warm: sizes are recorded when they come again
+            for _ in range(WARM_UPS):  # on the CPU a rest comes once each time, of the size that it has below, too
+                for _ in way(moving_face(3 * batch, quick=bench.quick), Report("", "")):
+                    pass
             frames = list(moving_face(num_frames, quick=bench.quick))
             report, start_s = Report("", ""), time.perf_counter()
             count = sum(1 for _ in way(iter(frames), report))

@@ -12,7 +12,8 @@ def load_restorer(
 ) -> Restorer:
     """The restorer of that name, of a weights file or of an ONNX file. A named one that is not installed is downloaded.
 
-    Raises WeightsError and OptionsError; with `engine` "onnx" also what `load_exported` does.
+    Raises WeightsError and OptionsError, RestoreError when it does not fit into memory; with `engine` "onnx" also what
+    `load_exported` does.
     """
     if Path(name_or_path).suffix == onnx_runtime.SUFFIX:
         if engine == "pytorch":

@@ -32,8 +32,8 @@ from vidrestore.models.gpen import (
 from vidrestore.models.side_by_side import side_by_side
 
 WINOGRAD_MIN_CHANNELS = 16
-"""With fewer, what is saved is less than what the transforms cost. At 16 both are equal, but no picture lies between the
-operations: at 2048 px the peak is 3.4 GiB instead of 4.4."""
+"""With fewer, what is saved is less than what the transforms cost. At 16 both are equal, but no picture lies between
+the operations: at 2048 px the peak is 3.4 GiB instead of 4.4."""
 WINOGRAD_MIN_FLOP = 1e9
 """Less takes 5 ms anyway; the embedded model then does without numba."""
 WINOGRAD_MIN_UPSAMPLED_PX = 128

@@ -1,9 +1,8 @@
 """CUDA graphs: a network's hundred launches recorded once and replayed as one, so that a GPU never waits for Python."""
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ log = logging.getLogger("vidrestore")
 MAX_GRAPHS = 8
 """Batch sizes that have a graph at the same time. They share their memory; an input and an output each is their own."""
 WARM_UPS = 2
-"""Calls before a recording: the first compiles kernels and lets cuDNN time its own, the second runs as all later."""
+"""Calls before a recording, on its stream: the first gets memory of its own there, the second runs as all later."""
 
 Net = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -31,11 +30,14 @@ class Recording:
 
 
 class GraphedNet:
-    """`net`, with a CUDA graph for each batch size that comes back.
+    """`net`, with a CUDA graph for each of the first `max_graphs` batch sizes that come back.
 
-    A size runs without a graph the first time, for it may be the rest at the end of a clip. What it returns is the
-    caller's own. Where recording fails, or its memory is wanted, it goes on without, with the same answer. For one
-    thread at a time.
+    A size runs without a graph the first time, for it may be the rest at the end of a clip. That call already lets
+    cuDNN time its algorithms: PyTorch keeps what was chosen first for a shape, timed or guessed, so the recording would
+    find a guess. Further sizes are never recorded: if sizes took turns, each would be recorded again and again.
+
+    What it returns is the caller's own. Where recording fails, or its memory is wanted, it goes on without, with the
+    same answer. For one thread at a time.
     """
 
     def __init__(
@@ -44,14 +46,19 @@ class GraphedNet:
         self.net = net
         self.max_graphs = max_graphs
         self._record = record or Recorder()
-        self._recordings: OrderedDict[torch.Size, Recording] = OrderedDict()
+        self._recordings: dict[torch.Size, Recording] = {}
         self._seen: set[torch.Size] = set()
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        recording = self._recordings.get(x.shape) or self._recorded(x)
+        recording = self._recordings.get(x.shape)
+        if recording is None and len(self._recordings) < self.max_graphs:
+            if x.shape not in self._seen:
+                self._seen.add(x.shape)
+                with convolutions(benchmark=True):
+                    return self.net(x)
+            recording = self._recorded(x)
         if recording is None:
             return self.net(x)
-        self._recordings.move_to_end(x.shape)
         recording.x.copy_(x)
         recording.replay()
         return tuple(output.clone() for output in recording.outputs)
@@ -64,11 +71,6 @@ class GraphedNet:
         return had_any
 
     def _recorded(self, x: Tensor) -> Recording | None:
-        if self.max_graphs == 0:
-            return None
-        if x.shape not in self._seen:
-            self._seen.add(x.shape)
-            return None
         try:
             recording = self._record(self.net, x)
         except RuntimeError as exc:
@@ -77,8 +79,6 @@ class GraphedNet:
             log.warning("no CUDA graph for batches of %d, so faces take a little longer: %s", len(x), reason)
             self.max_graphs = 0
             return None
-        while len(self._recordings) >= self.max_graphs:
-            self._recordings.popitem(last=False)
         self._recordings[x.shape] = recording
         return recording
 
@@ -106,12 +106,26 @@ class Recorder:
             graph = torch.cuda.CUDAGraph()
             # Other threads may allocate meanwhile: only this one's work is recorded.
             mode = "thread_local"
-            with (
-                convolutions(benchmark=True),
-                torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode=mode),
-            ):
-                outputs = net(static)
+            try:
+                with (
+                    convolutions(benchmark=True),
+                    torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode=mode),
+                ):
+                    outputs = net(static)
+            except BaseException:
+                self._let_go(torch.cuda.current_device())
+                raise
             return Recording(static, outputs, graph.replay)
+
+    def _let_go(self, device_index: int) -> None:
+        """After a capture that cudaStreamEndCapture refused, do what PyTorch then leaves out.
+
+        Its allocator goes on as if there were a capture, and frees no memory that several streams share. After other
+        failures it has put itself in order, and refuses the first call here.
+        """
+        with suppress(AttributeError, RuntimeError):  # not public; named otherwise before PyTorch 2.8
+            torch._C._cuda_endAllocateToPool(device_index, self._pool)
+            torch._C._cuda_releasePool(device_index, self._pool)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -77,8 +78,8 @@ def resolve_dtype(text: str, device: torch.device, spec: ModelSpec) -> torch.dty
 
 
 def is_out_of_memory(exc: BaseException) -> bool:
-    """Whether an exception of PyTorch means that the device has no memory left."""
-    if isinstance(exc, torch.OutOfMemoryError):
+    """Whether an exception of PyTorch, or of NumPy, means that the device has no memory left."""
+    if isinstance(exc, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(exc, RuntimeError) and any(text in str(exc) for text in ALLOCATION_FAILURES)
 
@@ -139,7 +140,7 @@ class PytorchRestorer:
             try:
                 with torch.inference_mode():
                     return work()
-            except RuntimeError as exc:
+            except (RuntimeError, MemoryError) as exc:
                 if not is_out_of_memory(exc):
                     raise
             # Out here, because the traceback of the exception above would keep its tensors alive.
@@ -150,6 +151,13 @@ class PytorchRestorer:
                 break
             log.warning("memory is short, so faces are restored without CUDA graphs, which takes a little longer")
         raise OutOfDeviceMemory(f"{self.spec.name}: {num_faces} faces at once do not fit into memory ({self.device})")
+
+    def release_graphs(self) -> None:
+        """Give the memory of all CUDA graphs back; sizes that come back later are recorded anew."""
+        if self._graphed is not None:
+            self._graphed.forget()
+            self._graphed = GraphedNet(self._restored)
+            torch.cuda.empty_cache()
 
     def _restore(self, crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self.device.type != "cuda":
@@ -177,13 +185,15 @@ class PytorchRestorer:
 def load_gpen(name_or_path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Gpen:
     """GPEN as a module: (N, 3, S, S) RGB in [-1, 1] -> the same, in the dtype and on the device that it was loaded for.
 
-    A name of the catalogue that is not installed is downloaded. Raises WeightsError and OptionsError.
+    A name of the catalogue that is not installed is downloaded. Raises WeightsError and OptionsError, RestoreError
+    without memory for it.
     """
     from vidrestore.models.download import obtain
 
     resolved = resolve_device(device)
     installed = obtain(name_or_path)
-    return gpen_of(installed).to(device=resolved, dtype=resolve_dtype(dtype, resolved, installed.spec))
+    with _memory_for(installed, resolved):
+        return gpen_of(installed).to(device=resolved, dtype=resolve_dtype(dtype, resolved, installed.spec))
 
 
 def load_restorer(
@@ -191,7 +201,7 @@ def load_restorer(
 ) -> Restorer:
     """The restorer of that name, or of a weights file. A named one that is not installed is downloaded.
 
-    Raises WeightsError and OptionsError.
+    Raises WeightsError and OptionsError, RestoreError without memory for it.
     """
     from vidrestore.models.download import obtain
 
@@ -199,18 +209,18 @@ def load_restorer(
     installed = obtain(name_or_path, progress=progress)
     precision = resolve_dtype(dtype, resolved, installed.spec)
     is_cuda = resolved.type == "cuda"
-    net = (
-        network_for_cuda(gpen_of(installed), precision, resolved) if is_cuda else network_for_cpu(installed, precision)
-    )
-    return PytorchRestorer(
-        net, spec=installed.spec, sha256=installed.sha256, device=resolved, dtype=precision, graphs=is_cuda
-    )
+    with _memory_for(installed, resolved):
+        gpen = gpen_of(installed)
+        net = network_for_cuda(gpen, precision, resolved) if is_cuda else network_for_cpu(gpen, precision)
+        return PytorchRestorer(
+            net, spec=installed.spec, sha256=installed.sha256, device=resolved, dtype=precision, graphs=is_cuda
+        )
 
 
 def load_detector(name_or_path: str | Path, *, device: str = "auto", progress: bool = False) -> FaceDetector:
     """The face detector of that name, or of a weights file. A named one that is not installed is downloaded.
 
-    Raises WeightsError and OptionsError.
+    Raises WeightsError and OptionsError, RestoreError without memory for it.
     """
     from vidrestore.models.download import obtain
     from vidrestore.models.face_detector import RetinaFaceDetector
@@ -219,16 +229,35 @@ def load_detector(name_or_path: str | Path, *, device: str = "auto", progress: b
     resolved = resolve_device(device)
     installed = obtain(name_or_path, progress=progress)
     _check_kind(installed, "detector")
-    state = read_state_dict(installed.path)
-    return RetinaFaceDetector.from_state_dict(state, spec=installed.spec, sha256=installed.sha256, device=resolved)
+    with _memory_for(installed, resolved):
+        state = read_state_dict(installed.path)
+        return RetinaFaceDetector.from_state_dict(state, spec=installed.spec, sha256=installed.sha256, device=resolved)
 
 
-def network_for_cpu(installed: "InstalledModel", dtype: torch.dtype) -> PreparedGpen:
+@contextmanager
+def _memory_for(installed: "InstalledModel", device: torch.device) -> Iterator[None]:
+    """Raises RestoreError where what is done inside runs out of memory."""
     try:
-        return PreparedGpen(gpen_of(installed), dtype, winograd=True)
-    except ImportError as exc:  # numba refuses to work with a NumPy newer than itself
-        log.warning("%s will take longer than it need: %s; update numba", installed.spec.name, exc)
-        return PreparedGpen(gpen_of(installed), dtype)
+        yield
+    except (RuntimeError, MemoryError) as exc:
+        if not is_out_of_memory(exc):
+            raise
+        hint = "use a smaller model" if device.type == "cpu" else "use --device cpu, or free memory on the GPU"
+        raise RestoreError(f"{installed.spec.name}: does not fit into memory ({device}); {hint}") from exc
+
+
+def network_for_cpu(net: Gpen, dtype: torch.dtype) -> PreparedGpen:
+    """The fastest form of the network that works here. Without numba's loops, with the same answer."""
+    try:
+        prepared = PreparedGpen(net, dtype, winograd=True)
+        if any(conv.is_winograd for conv in prepared.convs):
+            from vidrestore.models.winograd import try_out  # late: numba takes a second to load
+
+            try_out(dtype)
+    except Exception as exc:  # too new a NumPy, a full disk, a damaged cache, and whatever else numba stumbles over
+        log.warning("numba does not work here, so faces take longer: %s", _first_line(exc))
+        return PreparedGpen(net, dtype)
+    return prepared
 
 
 def network_for_cuda(net: Gpen, dtype: torch.dtype, device: torch.device) -> nn.Module:
@@ -243,12 +272,13 @@ def network_for_cuda(net: Gpen, dtype: torch.dtype, device: torch.device) -> nn.
 
         fused = FusedGpen(net, dtype).to(device)
         with torch.inference_mode():
-            fused(torch.zeros(1, 3, side_px, side_px, device=device)).sum().item()  # now its kernels are compiled
+            # Now its kernels are compiled. cuDNN is asked with PyTorch's own settings: what it chooses under those of
+            # `convolutions` stays open, and is for `GraphedNet` to find.
+            fused(torch.zeros(1, 3, side_px, side_px, device=device)).sum().item()
     except Exception as exc:  # whatever Triton, a compiler or a driver finds to complain about
         if is_out_of_memory(exc):
             raise
-        reason = str(exc).strip().partition("\n")[0] or type(exc).__name__
-        log.warning("Triton does not work here, so faces take longer: %s", reason)
+        log.warning("Triton does not work here, so faces take longer: %s", _first_line(exc))
         return PreparedGpen(net, dtype).to(device)
     return fused
 
@@ -272,3 +302,7 @@ def _check_kind(installed: "InstalledModel", kind: str) -> None:
     if installed.spec.kind != kind:
         option = "--model" if kind == "restorer" else "--detector"
         raise WeightsError(f"{installed.path}: not a {kind} but a {installed.spec.kind}; choose another with {option}")
+
+
+def _first_line(exc: BaseException) -> str:
+    return str(exc).strip().partition("\n")[0] or type(exc).__name__
