@@ -319,7 +319,40 @@ def test_the_best_provider_comes_first(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(onnx_providers, "_has_tensorrt", lambda: True)
     assert [name for name, _ in providers(full, 1)] == [TENSORRT, CUDA, CPU]
     assert [providers(path, 0)[0][1]["trt_fp16_enable"] for path in (full, half)] == ["0", "1"]
+    assert not any("profile" in option for option in providers(full, 0)[0][1])
     assert "TensorrtExecutionProvider, CUDAExecutionProvider, CPUExecutionProvider" in describe_onnxruntime()
+
+
+@pytest.mark.parametrize(("size_px", "largest"), [(256, 64), (512, 16), (1024, 4), (2048, 1)])
+def test_tensorrt_makes_one_engine_for_every_batch_up_to_16_faces_of_512(
+    size_px: int, largest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without being told the bounds, it would make an engine, for minutes, whenever another number of faces comes."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
+    monkeypatch.setattr(onnx_providers, "_has_tensorrt", lambda: True)
+    path = write_foreign(tmp_path / "net.onnx", ("N", 3, size_px, size_px))
+    name, options = providers(path, 0)[0]
+    assert name == TENSORRT
+    shapes = {key: value for key, value in options.items() if "profile" in key}
+    assert shapes == {
+        "trt_profile_min_shapes": f"img:1x3x{size_px}x{size_px}",
+        "trt_profile_opt_shapes": f"img:{largest}x3x{size_px}x{size_px}",
+        "trt_profile_max_shapes": f"img:{largest}x3x{size_px}x{size_px}",
+    }
+
+
+def test_larger_batches_than_tensorrt_has_an_engine_for_are_split(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_runtime, "TENSORRT", CPU)  # stands in for it
+    monkeypatch.setattr(onnx_providers, "TENSORRT_BATCH_PIXELS", 2 * SIDE_PX**2)
+    restorer = load_onnx(write_foreign(tmp_path / "net.onnx", ("N", 3, SIDE_PX, SIDE_PX)), device="cpu")
+    counts: list[int] = []
+    run = restorer.net._run
+    monkeypatch.setattr(restorer.net, "_run", lambda x: (counts.append(len(x)), run(x))[1])
+    crops = noise(rng, 5, SIDE_PX)
+    assert np.array_equal(restorer.restore(crops), 255 - crops)
+    assert counts == [2, 2, 1]
 
 
 def test_a_gpu_without_its_provider_is_refused_or_replaced_by_the_cpu(

@@ -27,7 +27,7 @@ from vidrestore.models.weights import InstalledModel
 from vidrestore.target import check_target, replaced_when_complete, writing
 
 if TYPE_CHECKING:
-    from vidrestore.models.onnx_graph import Precision
+    from vidrestore.models.onnx_nodes import Precision
 
 log = logging.getLogger("vidrestore")
 
@@ -63,8 +63,13 @@ def export(
     return write_onnx(installed, target, precision="float16" if half else "float32", dynamic_batch=dynamic_batch)
 
 
-def write_onnx(installed: InstalledModel, target: Path, *, precision: "Precision", dynamic_batch: bool) -> float:
-    """Export, check by the format's own rules, compare with the module. As `export` otherwise."""
+def write_onnx(
+    installed: InstalledModel, target: Path, *, precision: "Precision", dynamic_batch: bool, for_cpu: bool = False
+) -> float:
+    """Export, check by the format's own rules, compare with the module. As `export` otherwise.
+
+    `for_cpu`: in the form that is fastest on this machine's CPU, instead of the one that is good anywhere.
+    """
     onnx = import_onnx()
     from vidrestore.models.onnx_graph import gpen_graph
 
@@ -72,7 +77,7 @@ def write_onnx(installed: InstalledModel, target: Path, *, precision: "Precision
     values = (spec.name, spec.template, spec.crop_px, spec.license, spec.source, precision, installed.sha256)
     metadata = dict(zip(METADATA, map(str, values), strict=True))
     try:
-        model = gpen_graph(net, precision=precision, dynamic_batch=dynamic_batch, metadata=metadata)
+        model = gpen_graph(net, precision=precision, dynamic_batch=dynamic_batch, metadata=metadata, for_cpu=for_cpu)
     except ValueError as exc:
         raise WeightsError(f"{installed.path}: {exc}; use float32 (no --half, or --dtype float32)") from exc
     with replaced_when_complete(target) as temporary:
@@ -113,7 +118,9 @@ def load_exported(
     usable = usable_device(device)
     installed = obtain(name_or_path, progress=progress)
     spec, precision = installed.spec, resolve_precision(dtype, usable, installed.spec)
-    path = cache_folder() / f"{spec.name}-{installed.sha256}-{precision}-v{GRAPH_VERSION}{SUFFIX}"
+    for_cpu = usable.type == "cpu"
+    form = f"{precision}-{'cpu' if for_cpu else 'gpu'}-v{GRAPH_VERSION}"
+    path = cache_folder() / f"{spec.name}-{installed.sha256}-{form}{SUFFIX}"
     if path.is_file():
         try:
             return load_onnx(path, device=str(usable), spec=spec, sha256=installed.sha256)
@@ -122,7 +129,7 @@ def load_exported(
     log.info("exporting %s for onnxruntime, this once, to %s", spec.name, path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_onnx(installed, path, precision=precision, dynamic_batch=True)
+    write_onnx(installed, path, precision=precision, dynamic_batch=True, for_cpu=for_cpu)
     return load_onnx(path, device=str(usable), spec=spec, sha256=installed.sha256)
 
 

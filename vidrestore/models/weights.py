@@ -195,11 +195,17 @@ def spec_of_file(path: Path) -> ModelSpec:
     )
     if not any(key.startswith("generator.") for key in state):
         return spec
-    template = metadata.get("template", "gpen")
-    if template not in TEMPLATES:
-        raise WeightsError(f"{path}: its alignment template {template!r} is none of: {', '.join(TEMPLATES)}")
+    template = template_of(path, metadata)
     try:
         crop_px = GpenConfig.from_state_dict(state).size_px
     except StateDictError as exc:
         raise WeightsError(f"{path}: {exc}; choose another file with --model") from exc
     return replace(spec, kind="restorer", crop_px=crop_px, template=template)
+
+
+def template_of(path: Path, metadata: Mapping[str, str]) -> str:
+    """Which of `TEMPLATES` a file names in its metadata; GPEN's where it names none. Raises WeightsError."""
+    template = metadata.get("template", "gpen")
+    if template not in TEMPLATES:
+        raise WeightsError(f"{path}: its alignment template {template!r} is none of: {', '.join(TEMPLATES)}")
+    return template

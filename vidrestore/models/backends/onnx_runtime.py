@@ -14,13 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidrestore.errors import OptionsError, OutOfDeviceMemory, RestoreError, WeightsError
-from vidrestore.face import TEMPLATES
 from vidrestore.models.backends.levels import check_crops, levels_from_units, units_from_levels
-from vidrestore.models.backends.onnx_providers import CUDA, import_onnxruntime, providers
+from vidrestore.models.backends.onnx_providers import (
+    CUDA,
+    TENSORRT,
+    import_onnxruntime,
+    largest_tensorrt_batch,
+    providers,
+)
 from vidrestore.models.backends.pytorch import ALLOCATION_FAILURES, resolve_device
 from vidrestore.models.gpen import MIN_SIZE_PX
 from vidrestore.models.spec import ModelSpec
-from vidrestore.models.weights import file_sha256
+from vidrestore.models.weights import file_sha256, template_of
 
 log = logging.getLogger("vidrestore")
 
@@ -50,6 +55,9 @@ class OnnxNetwork:
         self.precision = self.metadata.get("precision", str(DTYPES[self._input.type]).removeprefix("torch."))
         """That it computes in; of files that do not say it, that of their input."""
         self.provider: str = self._session.get_providers()[0]
+        self._largest_batch = self.fixed_batch
+        if self.fixed_batch is None and self.provider == TENSORRT:
+            self._largest_batch = largest_tensorrt_batch(self.crop_px)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, 3, S, S) on the network's device, RGB in [-1, 1], any N -> the same, in the file's precision.
@@ -58,7 +66,7 @@ class OnnxNetwork:
         """
         x = x.to(DTYPES[self._input.type]).contiguous()
         try:
-            return torch.cat([self._run(part) for part in torch.split(x, self.fixed_batch or len(x))])
+            return torch.cat([self._run(part) for part in torch.split(x, self._largest_batch or len(x))])
         except Exception as exc:  # onnxruntime's own have no common class
             if is_out_of_memory(exc):
                 raise
@@ -154,6 +162,8 @@ def open_session(path: Path, device: torch.device) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = SILENT
     options.intra_op_num_threads = torch.get_num_threads()
+    # Its threads spin while they wait for one another; between faces the cores belong to the rest of the pipeline.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     gpu = device.index if device.type == "cuda" else None
     try:
         # Without its fallback, which prints: what is used instead is decided in `usable_device`.
@@ -205,9 +215,6 @@ def spec_of_onnx(net: OnnxNetwork) -> ModelSpec:
     Raises WeightsError for a template that we do not know.
     """
     path, metadata = net.path, net.metadata
-    template = metadata.get("template", "gpen")
-    if template not in TEMPLATES:
-        raise WeightsError(f"{path}: its alignment template {template!r} is none of: {', '.join(TEMPLATES)}")
     return ModelSpec(
         name=metadata.get("name", path.stem),
         kind="restorer",
@@ -218,7 +225,7 @@ def spec_of_onnx(net: OnnxNetwork) -> ModelSpec:
         license=metadata.get("license", "unknown"),
         source=metadata.get("source", "the user's own file"),
         crop_px=net.crop_px,
-        template=template,
+        template=template_of(path, metadata),
     )
 
 
