@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vidrestore.frame import Frame
 from vidrestore.layout import PixelLayout
-from vidrestore.stages.cuts import MAX_FLASH_FRAMES, CutDetector
+from vidrestore.stages.cuts import MAX_FLASH_FRAMES, CutDetector, CutsAhead
 
 WIDTH_PX, HEIGHT_PX = 320, 180
 Picture = NDArray[np.uint8]
@@ -152,3 +152,14 @@ def test_the_cuts_of_real_clips_are_those_that_people_see(shared: Path, clip: st
     if not path.exists():
         pytest.skip(f"{clip} is not among the development data")
     assert cuts_in(luma_of(path)) == cuts
+
+
+def test_a_stage_that_comes_later_hears_of_the_same_cuts() -> None:
+    frames = [gray_frame(picture, index) for index, picture in enumerate([*shot(1), *shot(2)])]
+    cuts = CutsAhead()
+    ahead = [cuts.is_cut(frame) for frame in frames]
+    assert [index for index, is_cut in enumerate(ahead) if is_cut] == [12]
+    assert [cuts.was_cut(frame) for frame in frames] == ahead
+    cuts.is_cut(frames[0])
+    with pytest.raises(AssertionError, match="another order"):
+        cuts.was_cut(frames[1])

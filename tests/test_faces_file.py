@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vidrestore.errors import TargetError
-from vidrestore.face import AlignedFace, RestoredFace, SkippedFace, TrackedFace
+from vidrestore.face import PlacedFace, SkippedFace, TrackedFace
 from vidrestore.faces_file import FacesFile
 from vidrestore.frame import Frame, RestoredFrame
 from vidrestore.layout import PixelLayout
@@ -24,9 +24,8 @@ def done_frame(index: int) -> RestoredFrame:
     box = np.float32([10, 20, 42, 52])
     seen = TrackedFace(2, box, points, 0.98765, points + 0.5, 0.0)
     bridged = TrackedFace(1, box, points, 0.5, None, 0.2)
-    crop = np.zeros((64, 64, 3), np.uint8)
     # Frame pixel 10 covers crop pixels 0 and 1, so its centre lies at 0.5.
-    face = RestoredFace(AlignedFace(seen, crop, np.array([[2.0, 0, -19.5], [0, 2.0, -39.5]])), crop)
+    face = PlacedFace(seen, np.array([[2.0, 0, -19.5], [0, 2.0, -39.5]]), crop_px=64)
     return RestoredFrame(frame, frame, (face,), (SkippedFace(bridged, "smaller than 40 px"),))
 
 

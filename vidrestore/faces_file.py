@@ -4,8 +4,9 @@
       "score": …, "box_xyxy_px": [4], "landmarks_px": [[x, y] * 5] (smoothed), "detected_landmarks_px": [[x, y] * 5]
       or null, "crop_corners_px": [[x, y] * 4] (clockwise from the crop's top left), "restored": true}]}]}
 
-Faces that were left alone have `"restored": false`, a `"reason"`, and null for the crop corners. Coordinates are those
-of the stored picture (before any rotation that a player applies), `time_s` is the output's clock.
+`detected_landmarks_px` is null where the detector was not asked (see --detect-every) or did not find the face. Faces
+that were left alone have `"restored": false`, a `"reason"`, and null for the crop corners. Coordinates are those of the
+stored picture (before any rotation that a player applies), `time_s` is the output's clock.
 """
 
 import json
@@ -18,7 +19,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrestore.face import RestoredFace, SkippedFace, TrackedFace
+from vidrestore.face import PlacedFace, SkippedFace, TrackedFace
 from vidrestore.frame import RestoredFrame
 from vidrestore.stages.crop_geometry import crop_corners_px
 from vidrestore.target import replaced_when_complete, writing
@@ -73,16 +74,16 @@ class FacesFile:
 
 def _faces(done: RestoredFrame) -> Iterator[dict[str, Any]]:
     """By track id, so that a face keeps its place in the list."""
-    faces: list[RestoredFace | SkippedFace] = [*done.faces, *done.skipped]
+    faces: list[PlacedFace | SkippedFace] = [*done.faces, *done.skipped]
     entries = [_entry(face) for face in faces]
     yield from sorted(entries, key=lambda entry: entry["track_id"])
 
 
-def _entry(face: RestoredFace | SkippedFace) -> dict[str, Any]:
+def _entry(face: PlacedFace | SkippedFace) -> dict[str, Any]:
     if isinstance(face, SkippedFace):
         return {**_found(face.face), "crop_corners_px": None, "restored": False, "reason": face.reason}
-    corners = crop_corners_px(face.aligned.crop_from_frame, face.restored.shape[0])
-    return {**_found(face.aligned.face), "crop_corners_px": _rounded(corners), "restored": True}
+    corners = crop_corners_px(face.crop_from_frame, face.crop_px)
+    return {**_found(face.face), "crop_corners_px": _rounded(corners), "restored": True}
 
 
 def _found(face: TrackedFace) -> dict[str, Any]:

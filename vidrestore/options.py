@@ -44,6 +44,9 @@ class Options:
     end: float | None = option(None, "Stop before this: seconds or hh:mm:ss.", low=0.0, is_time=True)
     faces: Path | None = option(None, "Write what was found to this JSON file.")
     compare: Path | None = option(None, "Write original and restored side by side to this file.")
+    detect_every: int = option(
+        4, "Look for faces in every n-th frame, in more where they come, go or turn; 1: in every frame.", low=1, high=16
+    )
     min_face_px: float = option(24.0, "Leave faces alone whose box has a longer side below this.", low=0.0)
     max_faces: int | None = option(None, "Restore at most this many faces a frame, the largest first.", low=1)
     decoder: Literal["auto", "pyav", "decord"] = option("auto", "auto is pyav; decord reads 8-bit RGB only.")

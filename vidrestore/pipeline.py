@@ -18,7 +18,8 @@ from vidrestore.options import Options
 from vidrestore.outputs import Outputs, check_outputs
 from vidrestore.report import Report
 from vidrestore.stages.align import align_faces
-from vidrestore.stages.detect import detect_faces
+from vidrestore.stages.cuts import CutsAhead
+from vidrestore.stages.look import look_for_faces
 from vidrestore.stages.paste import paste_faces
 from vidrestore.stages.restore import restore_faces
 from vidrestore.stages.track import FaceTracker, track_faces
@@ -86,11 +87,12 @@ def restored_frames(
     """The stages, one after the other. `rotation_deg` (clockwise) shows the frames upright to the detector."""
     timed = report.timed
     frames = timed("wait for decoder", frames)
+    cuts = CutsAhead()
     found = timed(
         "detect",
-        detect_faces(frames, models.detector, batch_frames=models.detector.batch_images, rotation_deg=rotation_deg),
+        look_for_faces(frames, models.detector, cuts, every=options.detect_every, rotation_deg=rotation_deg),
     )
-    tracked = timed("track", track_faces(found, FaceTracker()))
+    tracked = timed("track", track_faces(found, FaceTracker(is_cut=cuts.was_cut)))
     aligned = timed(
         "align",
         align_faces(tracked, models.restorer.spec, min_face_px=options.min_face_px, max_faces=options.max_faces),

@@ -20,6 +20,7 @@ from vidrestore.face import eye_distance_px
 from vidrestore.frame import Frame
 from vidrestore.images import frame_from_rgb
 from vidrestore.models.backends.pytorch import load_detector
+from vidrestore.models.spec import FaceDetector
 from vidrestore.stages.detect import detect_faces
 from vidrestore.stages.track import FaceTracker, track_faces
 
@@ -52,25 +53,37 @@ def error_and_jitter(points: NDArray[np.float64], truth: NDArray[np.float64]) ->
     return float(np.sqrt((error**2).sum(axis=-1).mean())), float(100 * jitter / EYES_PX)
 
 
-def main(detector_name: str) -> None:
-    detector = load_detector(detector_name, device="cpu")
+def portrait_and_landmarks(detector: FaceDetector) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """(H, W, 3) uint8 RGB and the (5, 2) points that the detector finds in it."""
     portrait = np.asarray(Image.open(Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg").convert("RGB"))
     (found,) = detect_faces([frame_from_rgb(portrait)], detector, batch_frames=1)
-    landmarks = found.faces[0].landmarks_px.astype(np.float64)
-    eyes_px = eye_distance_px(landmarks)
-    center = landmarks.mean(axis=0)
+    return portrait, found.faces[0].landmarks_px.astype(np.float64)
+
+
+def moved(
+    portrait: NDArray[np.uint8], landmarks: NDArray[np.float64], path: Path2D
+) -> tuple[list[Frame], list[NDArray[np.float64]]]:
+    """The degraded frames of a path, and where the landmarks truly are in each."""
+    rng = np.random.default_rng(3)
+    eyes_px, center = eye_distance_px(landmarks), landmarks.mean(axis=0)
+    frames, truth = [], []
+    for index in range(NUM_FRAMES):
+        x, y, zoom, roll_deg = path(index / RATE_HZ)
+        matrix = cv2.getRotationMatrix2D(center.tolist(), roll_deg, zoom * EYES_PX / eyes_px)
+        matrix[:, 2] += np.array([WIDTH_PX / 2 + x, HEIGHT_PX / 2 + y]) - center
+        picture = cv2.warpAffine(portrait, matrix, (WIDTH_PX, HEIGHT_PX), borderMode=cv2.BORDER_REPLICATE)
+        planes = frame_from_rgb(noisy(picture, rng))
+        frames.append(Frame(index, index, Fraction(1, RATE_HZ), planes.planes, planes.layout))
+        truth.append(landmarks @ matrix[:, :2].T + matrix[:, 2])
+    return frames, truth
+
+
+def main(detector_name: str) -> None:
+    detector = load_detector(detector_name, device="cpu")
+    portrait, landmarks = portrait_and_landmarks(detector)
     print("| path | RMSE, px | jitter, % of eye distance | frames without a face |\n|---|---|---|---|")
     for name, path in PATHS.items():
-        rng = np.random.default_rng(3)
-        frames, truth = [], []
-        for index in range(NUM_FRAMES):
-            x, y, zoom, roll_deg = path(index / RATE_HZ)
-            matrix = cv2.getRotationMatrix2D(center.tolist(), roll_deg, zoom * EYES_PX / eyes_px)
-            matrix[:, 2] += np.array([WIDTH_PX / 2 + x, HEIGHT_PX / 2 + y]) - center
-            picture = cv2.warpAffine(portrait, matrix, (WIDTH_PX, HEIGHT_PX), borderMode=cv2.BORDER_REPLICATE)
-            planes = frame_from_rgb(noisy(picture, rng))
-            frames.append(Frame(index, index, Fraction(1, RATE_HZ), planes.planes, planes.layout))
-            truth.append(landmarks @ matrix[:, :2].T + matrix[:, 2])
+        frames, truth = moved(portrait, landmarks, path)
         tracked = list(track_faces(detect_faces(frames, detector, batch_frames=1), FaceTracker()))
         seen = [
             (i, f) for i, frame in enumerate(tracked) for f in frame.faces[:1] if f.detected_landmarks_px is not None

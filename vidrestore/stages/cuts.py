@@ -109,6 +109,26 @@ class CutDetector:
         return unexplained(carried(before, there_px), after) + float(np.median(missed_px))
 
 
+class CutsAhead:
+    """The cuts of a video for two stages, of which one sees each frame earlier than the other."""
+
+    def __init__(self) -> None:
+        self._detector = CutDetector()
+        self._answers: deque[tuple[Frame, bool]] = deque()
+
+    def is_cut(self, frame: Frame) -> bool:
+        """For the stage that is ahead: `CutDetector.is_cut`."""
+        answer = self._detector.is_cut(frame)
+        self._answers.append((frame, answer))
+        return answer
+
+    def was_cut(self, frame: Frame) -> bool:
+        """For the stage behind, which asks of the same frames in the same order: the same answers."""
+        judged, answer = self._answers.popleft()
+        assert judged is frame, "frames came in another order than that in which they were judged"
+        return answer
+
+
 def reduced(frame: Frame) -> Thumb | None:
     """The thumbnail of a frame; None when there is nothing to see on it."""
     size_px = (THUMB_WIDTH_PX, THUMB_HEIGHT_PX)

@@ -6,7 +6,7 @@ the end of a track. What the lag leaves open is decided for the face.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,8 @@ from vidrestore.stages.motion import FaceMotion
 DEFAULT_LAG_S = 0.5
 """Smoothing gains nothing measurable from a longer one."""
 MAX_HELD_FRAMES = 32
-"""Bounds the memory at high frame rates: 0.5 s at 60 fps are 31 frames, 0.4 GB of 8-bit 4:2:0 at 4K."""
+"""Bounds the memory at high frame rates: 0.5 s at 60 fps are 31 frames, 0.4 GB of 8-bit 4:2:0 at 4K. Others wait
+in other stages: `MAX_WAIT_FRAMES` in `pipeline.py` has the sum."""
 MAX_GAP_S = 0.5
 """A face unseen for longer has left; bridged until then if it comes back."""
 START_SCORE = 0.5
@@ -55,10 +56,13 @@ class Sighting:
     number: int
     """Of the held frame."""
     detection: Detection | None
-    """None where the face was not found."""
+    """None where the face was not found, or nobody looked."""
+    is_there: bool
+    """The face was found, or nobody looked and it was there in the frame before."""
     score: float
     """Of the newest detection up to this frame."""
     seconds_since_seen: float
+    """0 where it is there."""
 
 
 class Track:
@@ -68,27 +72,31 @@ class Track:
         self.track_id: int | None = None
         """Given when the track is first seen by the next stage, so that false alarms use up no ids."""
         self.motion = FaceMotion(detection)
-        self.sightings = deque([Sighting(number, detection, detection.score, 0.0)])
+        self.sightings = deque([Sighting(number, detection, True, detection.score, 0.0)])
         self.newest = self.sightings[-1]
         self.is_confirmed = detection.score >= SURE_SCORE
         self.has_ended = False
 
-    def advance(self, number: int, step_s: float) -> None:
-        """Go on to the next frame; the face counts as not found there until `observe`."""
+    def advance(self, number: int, step_s: float, *, was_looked_at: bool) -> None:
+        """Go on to the next frame. The face counts as not found there until `observe`, if anybody looked.
+
+        In a frame that nobody looked at it is as it was in the frame before: there, or missing for longer.
+        """
         self.motion.advance(step_s)
-        unseen_s = self.newest.seconds_since_seen + step_s
-        self._add(Sighting(number, None, self.newest.score, unseen_s))
+        is_there = self.newest.is_there and not was_looked_at
+        unseen_s = 0.0 if is_there else self.newest.seconds_since_seen + step_s
+        self._add(Sighting(number, None, is_there, self.newest.score, unseen_s))
 
     def observe(self, detection: Detection) -> None:
         """The face was found in the newest frame."""
         self.motion.observe(detection)
         self.sightings.pop()
-        self._add(Sighting(self.newest.number, detection, detection.score, 0.0))
+        self._add(Sighting(self.newest.number, detection, True, detection.score, 0.0))
         self.is_confirmed = True
 
     def end_if_lost(self) -> None:
         limit_s = MAX_GAP_S if self.is_confirmed else CONFIRM_S
-        if self.newest.detection is None and self.newest.seconds_since_seen > limit_s:
+        if self.newest.seconds_since_seen > limit_s:
             self.has_ended = True
 
     def take_oldest(self, new_id: int) -> TrackedFace | None:
@@ -112,10 +120,10 @@ class Track:
         return face
 
     def _shows_oldest(self) -> bool:
-        is_false_alarm = self.has_ended and not self.is_confirmed and self.newest.detection is None
-        if self.sightings[0].detection is not None:
+        is_false_alarm = self.has_ended and not self.is_confirmed and not self.newest.is_there
+        if self.sightings[0].is_there:
             return not is_false_alarm
-        found_again = any(sighting.detection is not None for sighting in self.sightings)
+        found_again = any(sighting.is_there for sighting in self.sightings)
         return found_again or (self.is_confirmed and not self.has_ended)
 
     def _add(self, sighting: Sighting) -> None:
@@ -129,24 +137,31 @@ class FaceTracker:
     Tracks end at cuts: frames after a cut come out as if the video had begun there, but for the ids.
     """
 
-    def __init__(self, *, lag_s: float = DEFAULT_LAG_S) -> None:
+    def __init__(self, *, lag_s: float = DEFAULT_LAG_S, is_cut: Callable[[Frame], bool] | None = None) -> None:
         """`lag_s`: seconds of the video's own clock, 0 or more; 0 is for live pictures and smooths from the past only.
 
+        `is_cut` says of each frame, in order, whether a shot begins with it; without one the tracker looks itself.
         Raises ValueError for a negative lag.
         """
         if not lag_s >= 0:
             raise ValueError(f"lag_s is {lag_s}; it must be 0 or more")
         self._lag_s = lag_s
-        self._cuts = CutDetector()
+        self._is_cut = is_cut or CutDetector().is_cut
         self._held: deque[HeldFrame] = deque()
         self._tracks: list[Track] = []
         self._num_pushed = 0
         self._next_id = 1
         self._newest_frame: Frame | None = None
 
-    def push(self, found: FrameFaces[Detection]) -> Iterator[FrameFaces[TrackedFace]]:
-        """Take the next frame in; yield those that are now ready, oldest first. Exhaust it before the next push."""
-        if self._cuts.is_cut(found.frame):
+    def push(self, found: FrameFaces[Detection] | Frame) -> Iterator[FrameFaces[TrackedFace]]:
+        """Take the next frame in; yield those that are now ready, oldest first. Exhaust it before the next push.
+
+        A bare frame is one that was not looked at: every face is there, or missing, as in the frame before.
+        """
+        was_looked_at = not isinstance(found, Frame)
+        if isinstance(found, Frame):
+            found = FrameFaces(found, ())
+        if self._is_cut(found.frame):
             yield from self.flush()
         step_s = self._step_s(found.frame)
         number = self._num_pushed
@@ -155,9 +170,9 @@ class FaceTracker:
 
         following = [track for track in self._tracks if not track.has_ended]
         for track in following:
-            track.advance(number, step_s)
+            track.advance(number, step_s, was_looked_at=was_looked_at)
         unmatched = set(range(len(found.faces)))
-        for row, column in matches(following, found.faces):
+        for row, column in matches(newest_boxes(following), found.faces):
             following[row].observe(found.faces[column])
             unmatched.remove(column)
         for track in following:
@@ -206,18 +221,27 @@ class FaceTracker:
         return FrameFaces(held.found.frame, tuple(faces), held.found.skipped)
 
 
-def track_faces(found: Iterable[FrameFaces[Detection]], tracker: FaceTracker) -> Iterator[FrameFaces[TrackedFace]]:
-    """The tracking stage: detections in, tracked and smoothed faces out, frames in the same order."""
+def track_faces(
+    found: Iterable[FrameFaces[Detection] | Frame], tracker: FaceTracker
+) -> Iterator[FrameFaces[TrackedFace]]:
+    """The tracking stage: detections in, tracked and smoothed faces out, frames in the same order.
+
+    Frames that nobody looked at come bare (see look.py).
+    """
     for frame_faces in found:
         yield from tracker.push(frame_faces)
     yield from tracker.flush()
 
 
-def matches(tracks: list[Track], detections: tuple[Detection, ...]) -> list[tuple[int, int]]:
-    """(track, detection) index pairs with the least total cost: 1 - IoU, centre distance and doubt."""
-    if not tracks or not detections:
+def newest_boxes(tracks: list[Track]) -> NDArray[np.float32]:
+    """(T, 4) where the tracks are expected in the newest frame."""
+    return np.array([track.motion.newest_box_xyxy_px for track in tracks], np.float32).reshape(-1, 4)
+
+
+def matches(predicted: NDArray[np.float32], detections: tuple[Detection, ...]) -> list[tuple[int, int]]:
+    """(row of `predicted` (T, 4), detection) index pairs with the least total cost: 1 - IoU, distance and doubt."""
+    if not len(predicted) or not detections:
         return []
-    predicted = np.stack([track.motion.newest_box_xyxy_px for track in tracks])  # (T, 4)
     detected = np.stack([detection.box_xyxy_px for detection in detections])  # (D, 4)
     scores = np.array([detection.score for detection in detections])
     track_size_px, detection_size_px = sizes_px(predicted), sizes_px(detected)
