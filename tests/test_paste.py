@@ -1,5 +1,6 @@
 """Only what the restorer changed comes back, to its place, in the face's own colours."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -42,6 +43,20 @@ def test_nothing_outside_the_crop_square_changes(side_px: float) -> None:
             inside &= edge[0] * offset[..., 1] - edge[1] * offset[..., 0] >= 0
         assert np.array_equal(before[~inside], after[~inside])
         assert (before[inside] != after[inside]).mean() > 0.3
+
+
+def test_alpha_is_handed_on_and_the_source_s_planes_stay_as_they_were() -> None:
+    opaque = yuv_frame()
+    alpha = np.random.default_rng(8).integers(0, 256, opaque.planes[0].shape).astype(np.uint8)
+    layout = replace(opaque.layout, has_alpha=True)
+    frame = replace(opaque, planes=(*opaque.planes, alpha), layout=layout)
+    before = [plane.copy() for plane in frame.planes]
+    (face,) = aligned(frame, face_at((150.0, 120.0), 128.0))
+    pasted = paste_into(frame, [RestoredFace(face, 255 - face.crop)], strength=1.0)
+    assert np.array_equal(pasted.planes[3], alpha)
+    assert not np.array_equal(pasted.planes[0], before[0])
+    for plane, copy in zip(frame.planes, before, strict=True):
+        assert np.array_equal(plane, copy)
 
 
 def test_a_change_in_the_crop_arrives_at_its_place_in_the_frame() -> None:

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vidrestore.layout import PixelLayout, Plane
-from vidrestore.pixels import Region, add_rgb_delta, rgb_picture, rgb_reduced, rgb_region
+from vidrestore.pixels import Region, add_rgb_delta, rgb_picture, rgb_reduced, rgb_region, whole_chroma_samples
 
 
 def layout(
@@ -93,6 +93,12 @@ def test_samples_outside_the_region_are_identical(of: PixelLayout) -> None:
         assert np.array_equal(before[outside], after[outside])
         if component not in ("Cb", "Cr"):  # an equal change of R, G and B has no chroma
             assert (before[~outside] != after[~outside]).mean() > 0.5
+
+
+def test_a_region_grows_to_whole_chroma_samples_and_not_beyond_the_picture() -> None:
+    assert whole_chroma_samples((3, 5, 20, 17), layout(), 31, 23) == (2, 4, 20, 18)
+    assert whole_chroma_samples((3, 5, 31, 23), layout(), 31, 23) == (2, 4, 31, 23)
+    assert whole_chroma_samples((3, 5, 20, 17), layout(chroma=(0, 0)), 31, 23) == (3, 5, 20, 17)
 
 
 @pytest.mark.parametrize("of", LAYOUTS)

@@ -59,3 +59,10 @@ def test_closing_early_closes_the_source() -> None:
     next(items)
     items.close()  # type: ignore[attr-defined]
     assert closed == [True]
+
+
+def test_the_processor_s_seconds_and_reused_faces_are_told() -> None:
+    report = Report("in", "out", num_faces_found=3, num_faces_reused=2)
+    report.finish(1.23456, 2.34567)
+    told = report.as_dict()
+    assert (told["seconds_total"], told["cpu_seconds_total"], told["num_faces_reused"]) == (1.235, 2.346, 2)

@@ -1,5 +1,6 @@
 """Batching is invisible: every face gets its own crop back, in order, whatever the batch size."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -12,7 +13,7 @@ from vidrestore.frame import Frame, FrameFaces
 from vidrestore.layout import PixelLayout
 from vidrestore.models.spec import ModelSpec
 from vidrestore.report import Report
-from vidrestore.stages.restore import restore_faces
+from vidrestore.stages.restore import Parts, restore_faces
 
 SPEC = ModelSpec("test", "restorer", "test", None, None, None, "none", "none", crop_px=16, template="tight")
 LAYOUT = PixelLayout("gray", "gray", 8, 0, 0, False, True, "bt709", "center")
@@ -63,18 +64,29 @@ def test_order_and_ownership_never_change(batch_size: int, max_wait_frames: int)
     assert max(restorer.batches) <= batch_size
 
 
-def test_frames_are_not_held_back_longer_than_asked() -> None:
+@pytest.mark.parametrize(("num_faces", "batch_size", "most"), [([0] * 50, 8, 1), ([1] + [0, 1] * 25, 8, 4)])
+def test_frames_are_not_held_back_longer_than_asked(num_faces: list[int], batch_size: int, most: int) -> None:
+    """Those without faces not at all, unless they stand behind a face."""
     taken = 0
 
-    def frames() -> object:
+    def frames() -> Iterator[FrameFaces[AlignedFace]]:
         nonlocal taken
-        for found in made_up([0] * 50):
+        for found in made_up(num_faces):
             taken += 1
             yield found
 
-    results = restore_faces(frames(), Negative(), Report("", ""), batch_size=8, max_wait_frames=4)  # type: ignore[arg-type]
+    results = restore_faces(frames(), Negative(), Report("", ""), batch_size=batch_size, max_wait_frames=4)
+    for given, _ in enumerate(results):
+        assert taken - given <= most
+
+
+def test_the_first_face_is_restored_without_waiting_for_a_batch() -> None:
+    restorer = Negative()
+    results = restore_faces(iter(made_up([1] * 20)), restorer, Report("", ""), batch_size=8, max_wait_frames=16)
     next(results)
-    assert taken == 4
+    assert restorer.batches == [1]
+    list(results)
+    assert restorer.batches == [1, 8, 8, 3]
 
 
 def test_out_of_memory_halves_the_batch_goes_on_and_is_reported() -> None:
@@ -89,3 +101,25 @@ def test_out_of_memory_halves_the_batch_goes_on_and_is_reported() -> None:
 def test_a_single_face_that_does_not_fit_is_an_error_not_an_unrestored_face() -> None:
     with pytest.raises(OutOfDeviceMemory):
         list(restore_faces(made_up([1]), Negative(fits=0), Report("", ""), batch_size=8, max_wait_frames=1))
+
+
+def test_work_in_parts_of_parts_never_makes_the_batch_larger_again() -> None:
+    """On a GPU places are cut into parts, and in each its faces; both may run out of memory."""
+    report = Report("", "")
+    parts = Parts(report, 8)
+    sizes: list[int] = []
+    done: list[int] = []
+
+    def work(start: int, stop: int) -> None:
+        def inner(_: int, __: int) -> None:
+            sizes.append(parts.batch_size)
+            if stop - start > 1:
+                raise OutOfDeviceMemory("what is around the faces leaves no room for one")
+
+        parts.run(8, inner)
+        done.extend(range(start, stop))
+
+    parts.run(8, work)
+    assert done == list(range(8))
+    assert sizes == sorted(sizes, reverse=True)
+    assert report.warnings == [f"out of memory: going on with a batch size of {size}" for size in (4, 2, 1)]

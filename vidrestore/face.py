@@ -68,12 +68,25 @@ class TrackedFace:
     score: float
     """Of the newest detection of this track."""
     detected_landmarks_px: NDArray[np.float32] | None
-    """(5, 2) as detected in this very frame; None where the face was not found and is bridged."""
+    """(5, 2) as detected in this very frame; None where nobody looked, or where the face was not found and is bridged.
+    """
     seconds_since_seen: float
-    """0 when the face was detected in this frame."""
+    """0 when the face was detected in this frame, or when nobody looked because it is there in the looks around it;
+    else the time for which it has been missing."""
 
     def __post_init__(self) -> None:
         check_geometry(self.box_xyxy_px, self.landmarks_px)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedFace:
+    """A tracked face and where its crop lies: all that is left of a restored one when its frame is handed on."""
+
+    face: TrackedFace
+    crop_from_frame: NDArray[np.float64]
+    """(2, 3), frame pixels -> crop pixels."""
+    crop_px: int
+    """Side S of the crop."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

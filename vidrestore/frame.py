@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, TypeVar
 
-from vidrestore.face import RestoredFace, SkippedFace
+from vidrestore.face import PlacedFace, SkippedFace
 from vidrestore.layout import PixelLayout, Plane
 
 F = TypeVar("F")
@@ -97,5 +97,6 @@ class RestoredFrame:
 
     frame: Frame
     source: Frame
-    faces: tuple[RestoredFace, ...]
+    faces: tuple[PlacedFace, ...]
+    """Those that were restored."""
     skipped: tuple[SkippedFace, ...]

@@ -30,13 +30,13 @@ def rgb_region(planes: Sequence[Plane], layout: PixelLayout, region: Region) -> 
     if layout.family == "rgb":
         green, blue, red = (plane[y0:y1, x0:x1] for plane in planes[:3])
         samples = cv2.merge([red, green, blue]).astype(np.float32)
-        return _affine(samples, _rgb_from_samples(layout))
+        return _affine(samples, rgb_from_samples(layout))
     luma = planes[0][y0:y1, x0:x1].astype(np.float32)
     if layout.family == "gray":
-        gain, offset = _luma_gain_offset(layout)
+        gain, offset = luma_gain_offset(layout)
         return cv2.merge([(luma - np.float32(offset)) * np.float32(1 / gain)] * 3)
     chroma = [_upsampled_chroma(plane, layout, region) for plane in planes[1:3]]
-    return _affine(cv2.merge([luma, *chroma]), _rgb_from_samples(layout))
+    return _affine(cv2.merge([luma, *chroma]), rgb_from_samples(layout))
 
 
 def rgb_picture(planes: Sequence[Plane], layout: PixelLayout) -> NDArray[np.uint8]:
@@ -61,12 +61,12 @@ def rgb_reduced(planes: Sequence[Plane], layout: PixelLayout, width_px: int, hei
         reduced.append(small)
     as_8_bit = replace(layout, depth_bits=8)
     if layout.family == "gray":
-        gain, offset = _luma_gain_offset(as_8_bit)
+        gain, offset = luma_gain_offset(as_8_bit)
         return cv2.merge([cv2.convertScaleAbs(np.maximum(reduced[0], offset) - offset, alpha=1 / gain)] * 3)
     if layout.family == "rgb":
         reduced = [reduced[2], reduced[0], reduced[1]]
     # cv2.transform rounds and saturates in uint8 by itself.
-    return np.asarray(cv2.transform(cv2.merge(reduced), _rgb_from_samples(as_8_bit)), dtype=np.uint8)
+    return np.asarray(cv2.transform(cv2.merge(reduced), rgb_from_samples(as_8_bit)), dtype=np.uint8)
 
 
 def add_rgb_delta(planes: Sequence[Plane], layout: PixelLayout, region: Region, delta: NDArray[np.float32]) -> None:
@@ -77,29 +77,31 @@ def add_rgb_delta(planes: Sequence[Plane], layout: PixelLayout, region: Region, 
     inside the picture; chroma samples take the average of the luma positions that they stand for.
     """
     height_px, width_px = planes[0].shape
-    x0, y0, x1, y1 = region
-    step_x, step_y = 1 << layout.log2_chroma_w, 1 << layout.log2_chroma_h
-    left, top = x0 % step_x, y0 % step_y
-    right, bottom = min(-x1 % step_x, width_px - x1), min(-y1 % step_y, height_px - y1)
-    if left or top or right or bottom:
-        # Grow to whole chroma samples; what is added has no delta.
-        delta = cv2.copyMakeBorder(delta, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-        x0, y0, x1, y1 = x0 - left, y0 - top, x1 + right, y1 + bottom
-
+    x0, y0, x1, y1 = whole = whole_chroma_samples(region, layout, width_px, height_px)
+    if whole != region:  # what is added around it has no delta
+        border = (region[1] - y0, y1 - region[3], region[0] - x0, x1 - region[2])
+        delta = cv2.copyMakeBorder(delta, *border, cv2.BORDER_CONSTANT, value=(0, 0, 0))
     if layout.family == "rgb":
-        gain, _ = _luma_gain_offset(layout)
+        gain, _ = luma_gain_offset(layout)
         for plane, channel in zip(planes[:3], (1, 2, 0), strict=True):
             _add(plane[y0:y1, x0:x1], delta[..., channel] * np.float32(gain), layout.depth_bits)
         return
-    samples_from_rgb = _samples_from_rgb(layout)
-    native = cv2.transform(delta, samples_from_rgb)  # (h, w, 3) in sample units: Y, Cb, Cr
-    _add(planes[0][y0:y1, x0:x1], native[..., 0], layout.depth_bits)
+    # (3, 1, 3): a row for each of Y, Cb, Cr. One at a time leaves each as a picture of its own.
+    luma, *chroma = samples_from_rgb(layout)[:, None]
+    _add(planes[0][y0:y1, x0:x1], cv2.transform(delta, luma), layout.depth_bits)
     if layout.family == "yuv":
-        chroma_rows = slice(y0 // step_y, -(-y1 // step_y))
-        chroma_columns = slice(x0 // step_x, -(-x1 // step_x))
-        for plane, component in zip(planes[1:3], (1, 2), strict=True):
-            reduced = _downsampled_chroma(native[..., component], layout)
-            _add(plane[chroma_rows, chroma_columns], reduced, layout.depth_bits)
+        rows = slice(y0 >> layout.log2_chroma_h, -(-y1 >> layout.log2_chroma_h))
+        columns = slice(x0 >> layout.log2_chroma_w, -(-x1 >> layout.log2_chroma_w))
+        for plane, component in zip(planes[1:3], chroma, strict=True):
+            reduced = _downsampled_chroma(cv2.transform(delta, component), layout)
+            _add(plane[rows, columns], reduced, layout.depth_bits)
+
+
+def whole_chroma_samples(region: Region, layout: PixelLayout, width_px: int, height_px: int) -> Region:
+    """The region grown to whole chroma samples, as far as the picture goes."""
+    x0, y0, x1, y1 = region
+    step_x, step_y = 1 << layout.log2_chroma_w, 1 << layout.log2_chroma_h
+    return x0 - x0 % step_x, y0 - y0 % step_y, min(x1 + -x1 % step_x, width_px), min(y1 + -y1 % step_y, height_px)
 
 
 def _add(samples: Plane, delta: NDArray[np.float32], depth_bits: int) -> None:
@@ -108,7 +110,7 @@ def _add(samples: Plane, delta: NDArray[np.float32], depth_bits: int) -> None:
     samples[...] = np.clip(total, 0, (1 << depth_bits) - 1).astype(samples.dtype)
 
 
-def _luma_gain_offset(layout: PixelLayout) -> tuple[float, float]:
+def luma_gain_offset(layout: PixelLayout) -> tuple[float, float]:
     """sample = gain * level + offset, for a level of 0..255."""
     if layout.full_range:
         return ((1 << layout.depth_bits) - 1) / 255, 0.0
@@ -124,26 +126,26 @@ def _chroma_gain_offset(layout: PixelLayout) -> tuple[float, float]:
     return 224 * (1 << (layout.depth_bits - 8)) / 255, offset
 
 
-def _samples_from_rgb(layout: PixelLayout) -> NDArray[np.float64]:
+def samples_from_rgb(layout: PixelLayout) -> NDArray[np.float64]:
     """(3, 3): RGB differences -> Y, Cb, Cr differences in sample units."""
     kr, kb = LUMA_WEIGHTS[layout.matrix]
     luma = np.array([kr, 1 - kr - kb, kb])
     blue_difference = (np.array([0.0, 0.0, 1.0]) - luma) / (2 * (1 - kb))
     red_difference = (np.array([1.0, 0.0, 0.0]) - luma) / (2 * (1 - kr))
-    luma_gain, _ = _luma_gain_offset(layout)
+    luma_gain, _ = luma_gain_offset(layout)
     chroma_gain, _ = _chroma_gain_offset(layout)
     return np.stack([luma * luma_gain, blue_difference * chroma_gain, red_difference * chroma_gain])
 
 
-def _rgb_from_samples(layout: PixelLayout) -> NDArray[np.float64]:
+def rgb_from_samples(layout: PixelLayout) -> NDArray[np.float64]:
     """(3, 4) affine: Y, Cb, Cr samples (or R, G, B samples) -> RGB of 0..255."""
-    luma_gain, luma_offset = _luma_gain_offset(layout)
+    luma_gain, luma_offset = luma_gain_offset(layout)
     if layout.family == "rgb":
         linear: NDArray[np.floating] = np.eye(3) / luma_gain
         offsets = np.full(3, luma_offset)
     else:
         _, chroma_offset = _chroma_gain_offset(layout)
-        linear = np.linalg.inv(_samples_from_rgb(layout))
+        linear = np.linalg.inv(samples_from_rgb(layout))
         offsets = np.array([luma_offset, chroma_offset, chroma_offset])
     return np.hstack([linear, -(linear @ offsets)[:, None]])
 
@@ -152,7 +154,7 @@ def _affine(samples: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArra
     return np.asarray(cv2.transform(samples, matrix), dtype=np.float32)
 
 
-def _siting_offset_px(layout: PixelLayout) -> tuple[float, float]:
+def siting_offset_px(layout: PixelLayout) -> tuple[float, float]:
     """Where the first chroma sample lies on the luma grid, (x, y)."""
     center_x = ((1 << layout.log2_chroma_w) - 1) / 2
     center_y = ((1 << layout.log2_chroma_h) - 1) / 2
@@ -171,7 +173,7 @@ def _upsampled_chroma(plane: Plane, layout: PixelLayout, region: Region) -> NDAr
     # The chroma samples around the region, one more on each side where the picture has them.
     column, row = max(x0 // step_x - 1, 0), max(y0 // step_y - 1, 0)
     part = plane[row : y1 // step_y + 2, column : x1 // step_x + 2].astype(np.float32)
-    offset_x, offset_y = _siting_offset_px(layout)
+    offset_x, offset_y = siting_offset_px(layout)
     chroma_from_region = np.array(
         [
             [1 / step_x, 0.0, (x0 - offset_x) / step_x - column],
@@ -190,7 +192,7 @@ def _downsampled_chroma(full: NDArray[np.float32], layout: PixelLayout) -> NDArr
     Each sample averages the luma positions around where it lies: a box when it lies between them, a triangle (1 2 1)
     when it lies on one. Steps of 4 (4:1:1, 4:1:0) take the box.
     """
-    offset_x, offset_y = _siting_offset_px(layout)
+    offset_x, offset_y = siting_offset_px(layout)
     reduced = _downsampled_rows(full, 1 << layout.log2_chroma_h, cosited=offset_y == 0)
     return _downsampled_rows(reduced.T, 1 << layout.log2_chroma_w, cosited=offset_x == 0).T
 

@@ -39,6 +39,9 @@ class Report:
     num_faces_found: int = 0
     """Summed over frames."""
     num_faces_restored: int = 0
+    num_faces_reused: int = 0
+    """Of those restored: given the result of an earlier frame, with `--reuse`. Counted when its crop is cut: until
+    a run is complete this is some frames ahead of the other counts, which are of frames written."""
     num_faces_skipped: int = 0
     """Found and deliberately left as they were; the faces file has the reasons."""
     num_tracks: int = 0
@@ -46,8 +49,11 @@ class Report:
     num_damaged_packets: int = 0
     """Packets of the source that could not be decoded and were left out."""
     seconds_total: float = 0.0
+    cpu_seconds_total: float = 0.0
+    """Of this process on all cores, while the run went on."""
     seconds_per_stage: dict[str, float] = field(default_factory=dict)
-    """Wall-clock seconds inside each stage. Lanes overlap, so they may sum to more than `seconds_total`."""
+    """Wall-clock seconds inside each stage. Lanes overlap, and so does what a GPU does meanwhile (see
+    `device/lane.py`), so they may sum to more than `seconds_total`."""
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, message: str) -> None:
@@ -67,7 +73,11 @@ class Report:
             own_s = elapsed_s - nested.pop()
             if nested:
                 nested[-1] += elapsed_s
-            self.seconds_per_stage[name] = self.seconds_per_stage.get(name, 0.0) + own_s
+            self.add_seconds(name, own_s)
+
+    def add_seconds(self, name: str, seconds: float) -> None:
+        """Add to a stage what was measured elsewhere, such as on a device."""
+        self.seconds_per_stage[name] = self.seconds_per_stage.get(name, 0.0) + seconds
 
     def timed(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
         """Pass the items on, counting the time it takes to make each towards a stage."""
@@ -87,7 +97,7 @@ class Report:
 
     def count(self, done: RestoredFrame) -> None:
         """Enter a frame that has been written."""
-        faces = [face.aligned.face for face in done.faces] + [face.face for face in done.skipped]
+        faces = [face.face for face in done.faces] + [face.face for face in done.skipped]
         self.num_frames += 1
         self.num_frames_with_faces += bool(faces)
         self.num_faces_found += len(faces)
@@ -96,8 +106,8 @@ class Report:
         # Ids count up from 1 in the order in which tracks come out.
         self.num_tracks = max([self.num_tracks, *(face.track_id for face in faces)])
 
-    def finish(self, seconds_total: float) -> None:
-        self.seconds_total = seconds_total
+    def finish(self, seconds_total: float, cpu_seconds_total: float) -> None:
+        self.seconds_total, self.cpu_seconds_total = seconds_total, cpu_seconds_total
         if self.num_faces_found == 0:
             self.warn(f"{self.source}: no faces were found; the pictures are the source's")
 
@@ -105,5 +115,6 @@ class Report:
         """For JSON; seconds rounded to milliseconds."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields["seconds_total"] = round(self.seconds_total, 3)
+        fields["cpu_seconds_total"] = round(self.cpu_seconds_total, 3)
         fields["seconds_per_stage"] = {name: round(s, 3) for name, s in self.seconds_per_stage.items()}
         return fields

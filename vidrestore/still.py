@@ -21,7 +21,7 @@ from vidrestore.report import Report
 def restore_still(source: Path, target: Path, options: Options, *, on_frame: OnFrame | None = None) -> Report:
     """Write `target`: the picture `source` with its faces restored. Raises as `restore_video` does."""
     report = Report(source=str(source), target=str(target))
-    begin_s = time.perf_counter()
+    begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
     check_outputs(target, options, source=source)
     check_image_target(target)
     if options.compare:
@@ -40,7 +40,7 @@ def restore_still(source: Path, target: Path, options: Options, *, on_frame: OnF
     report.count(done)
     if on_frame:
         on_frame(done, report)
-    report.finish(time.perf_counter() - begin_s)
+    report.finish(time.perf_counter() - begin_s, time.process_time() - begin_cpu_s)
     return report
 
 

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrestore.face import AlignedFace, SkippedFace, TrackedFace, template_px
+from vidrestore.face import AlignedFace, PlacedFace, SkippedFace, TrackedFace, template_px
 from vidrestore.frame import Frame, FrameFaces
 from vidrestore.models.spec import ModelSpec
-from vidrestore.pixels import rgb_region
+from vidrestore.pixels import Region, rgb_region
 from vidrestore.stages.crop_geometry import region_of_crop, shifted_source, similarity, warp
 
 MAX_CROP_SIDE_IN_FRAMES = 4.0
@@ -29,7 +29,24 @@ def align_faces(
     min_face_px: float,
     max_faces: int | None,
 ) -> Iterator[FrameFaces[AlignedFace]]:
-    """Choose the faces to restore and cut their crops; the others are set aside with a reason.
+    """Choose the faces to restore and cut their crops; the others are set aside with a reason, as in `place_faces`."""
+    for found in place_faces(tracked, spec, min_face_px=min_face_px, max_faces=max_faces):
+        aligned = []
+        for placed in found.faces:
+            crop = cut_crop(found.frame, placed.crop_from_frame, placed.crop_px)
+            assert crop is not None, "a face outside the picture is not placed"
+            aligned.append(AlignedFace(placed.face, crop, placed.crop_from_frame))
+        yield FrameFaces(found.frame, tuple(aligned), found.skipped)
+
+
+def place_faces(
+    tracked: Iterable[FrameFaces[TrackedFace]],
+    spec: ModelSpec,
+    *,
+    min_face_px: float,
+    max_faces: int | None,
+) -> Iterator[FrameFaces[PlacedFace]]:
+    """Choose the faces to restore and say where their crops lie; the others are set aside with a reason.
 
     `min_face_px` is compared with the longer side of a face's box; of more than `max_faces` the largest are kept.
     """
@@ -40,19 +57,18 @@ def align_faces(
     for found in tracked:
         chosen, skipped = choose_faces(found.faces, restored_ids, min_face_px=min_face_px, max_faces=max_faces)
         restored_ids = {face.track_id for face in chosen}
-        aligned = []
+        placed = []
         for face in chosen:
             crop_from_frame = similarity(face.landmarks_px.astype(np.float64), template)
             side_px = spec.crop_px / math.sqrt(max(abs(np.linalg.det(crop_from_frame[:, :2])), 1e-12))
             if side_px > MAX_CROP_SIDE_IN_FRAMES * max(found.frame.width_px, found.frame.height_px):
                 skipped.append(SkippedFace(face, "its landmarks do not span a face"))
                 continue
-            crop = cut_crop(found.frame, crop_from_frame, spec.crop_px)
-            if crop is None:
+            if sampled_region(found.frame, crop_from_frame, spec.crop_px) is None:
                 skipped.append(SkippedFace(face, "outside the picture"))
                 continue
-            aligned.append(AlignedFace(face, crop, crop_from_frame))
-        yield FrameFaces(found.frame, tuple(aligned), (*found.skipped, *skipped))
+            placed.append(PlacedFace(face, crop_from_frame, spec.crop_px))
+        yield FrameFaces(found.frame, tuple(placed), (*found.skipped, *skipped))
 
 
 def choose_faces(
@@ -87,10 +103,15 @@ def face_size_px(face: TrackedFace) -> float:
     return float(max(x2 - x1, y2 - y1))
 
 
+def sampled_region(frame: Frame, crop_from_frame: NDArray[np.float64], crop_px: int) -> Region | None:
+    """What is read of the picture for a crop; None when its square lies outside altogether."""
+    size = (frame.width_px, frame.height_px)
+    return region_of_crop(crop_from_frame, crop_px, *size, margin_px=SAMPLING_MARGIN_PX)
+
+
 def cut_crop(frame: Frame, crop_from_frame: NDArray[np.float64], crop_px: int) -> NDArray[np.uint8] | None:
     """(S, S, 3) uint8 RGB; beyond the picture its edge is repeated. None when the square lies outside altogether."""
-    size = (frame.width_px, frame.height_px)
-    region = region_of_crop(crop_from_frame, crop_px, *size, margin_px=SAMPLING_MARGIN_PX)
+    region = sampled_region(frame, crop_from_frame, crop_px)
     if region is None:
         return None
     rgb = rgb_region(frame.planes, frame.layout, region)

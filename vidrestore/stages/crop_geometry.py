@@ -60,6 +60,28 @@ def shifted_source(b_from_a: NDArray[np.float64], x_px: float, y_px: float) -> N
     return shifted
 
 
+def scale_of(b_from_a: NDArray[np.float64]) -> float:
+    """Pixels of b for one of a."""
+    return math.sqrt(abs(float(np.linalg.det(b_from_a[:, :2]))))
+
+
+def enlarges(b_from_a: NDArray[np.float64]) -> bool:
+    return scale_of(b_from_a) >= 1
+
+
+def whole_shrink(b_from_a: NDArray[np.float64]) -> int:
+    """Pixels of a for one of b, rounded down; at least 1."""
+    return max(int(1 / max(scale_of(b_from_a), 1e-6)), 1)
+
+
+def from_blocks(b_from_a: NDArray[np.float64], shrink: int) -> NDArray[np.float64]:
+    """The same mapping for a source of which each block of shrink x shrink pixels has become one."""
+    # Centre of block k lies at n * k + (n - 1) / 2.
+    b_from_blocks = shifted_source(b_from_a, (shrink - 1) / 2, (shrink - 1) / 2)
+    b_from_blocks[:, :2] *= shrink
+    return b_from_blocks
+
+
 def warp(
     image: NDArray[np.float32],
     out_from_image: NDArray[np.float64],
@@ -75,17 +97,14 @@ def warp(
     remaining factor below 2 is sampled linearly. When it enlarges, `enlarge_with` interpolates.
     `border` is OpenCV's rule for what lies beyond the image.
     """
-    scale = math.sqrt(abs(float(np.linalg.det(out_from_image[:, :2]))))
-    shrink = max(int(1 / max(scale, 1e-6)), 1)
-    flags = enlarge_with if scale >= 1 else cv2.INTER_LINEAR
+    shrink = whole_shrink(out_from_image)
+    flags = enlarge_with if enlarges(out_from_image) else cv2.INTER_LINEAR
     if shrink > 1:
         height, width = image.shape[:2]
         # A whole number of blocks: the last ones are filled up in the way that the border asks for.
         padded = cv2.copyMakeBorder(image, 0, -height % shrink, 0, -width % shrink, border)
         size = (padded.shape[1] // shrink, padded.shape[0] // shrink)
         image = np.asarray(cv2.resize(padded, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
-        # Centre of block k lies at n * k + (n - 1) / 2.
-        out_from_image = shifted_source(out_from_image, (shrink - 1) / 2, (shrink - 1) / 2)
-        out_from_image[:, :2] *= shrink
+        out_from_image = from_blocks(out_from_image, shrink)
     warped = cv2.warpAffine(image, out_from_image, (width_px, height_px), flags=flags, borderMode=border)
     return np.asarray(warped, dtype=np.float32)

@@ -8,14 +8,15 @@ where the mask is zero are never written. Faces that overlap share the place by 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrestore.face import RestoredFace
+from vidrestore.face import PlacedFace, RestoredFace
 from vidrestore.frame import Frame, FrameFaces, RestoredFrame
-from vidrestore.pixels import Region, add_rgb_delta
+from vidrestore.pixels import Region, add_rgb_delta, whole_chroma_samples
 from vidrestore.stages.crop_geometry import invert, region_of_crop, shifted_source, warp
 
 FEATHER_START = 0.02
@@ -34,87 +35,107 @@ def paste_faces(restored: Iterable[FrameFaces[RestoredFace]], *, strength: float
     """Yield each frame with its faces pasted, and the source's beside it. `strength` 0..1 scales the change."""
     for found in restored:
         frame = paste_into(found.frame, found.faces, strength=strength)
-        yield RestoredFrame(frame, found.frame, found.faces, found.skipped)
+        aligned = [face.aligned for face in found.faces]
+        placed = tuple(PlacedFace(face.face, face.crop_from_frame, face.crop.shape[0]) for face in aligned)
+        yield RestoredFrame(frame, found.frame, placed, found.skipped)
 
 
 def paste_into(frame: Frame, faces: Iterable[RestoredFace], *, strength: float) -> Frame:
     """A new frame with all faces pasted; the same frame when there are none."""
-    parts = [part for part in (_part(frame, face) for face in faces) if part is not None]
+    parts = [part for part in (_part(frame, face, strength) for face in faces) if part is not None]
     if not parts or strength == 0:
         return frame
-    planes = tuple(plane.copy() for plane in frame.planes)
-    for region, members in _overlapping_groups(parts):
-        x0, y0, x1, y1 = region
-        change = np.zeros((y1 - y0, x1 - x0, 3), dtype=np.float32)
-        weight = np.zeros((y1 - y0, x1 - x0), dtype=np.float32)
-        for (left, top, right, bottom), masked_change, mask in members:
-            rows, columns = slice(top - y0, bottom - y0), slice(left - x0, right - x0)
-            change[rows, columns] += masked_change
-            weight[rows, columns] += mask
-        change *= strength / np.maximum(weight, 1.0)[..., None]
-        add_rgb_delta(planes, frame.layout, region, change)
+    # Alpha is handed on as it is.
+    planes = (*(plane.copy() for plane in frame.planes[:3]), *frame.planes[3:])
+    for region, members in overlapping_groups(parts):
+        add_rgb_delta(planes, frame.layout, region, _joined(region, members))
     return replace(frame, planes=planes)
 
 
-Part = tuple[Region, NDArray[np.float32], NDArray[np.float32]]
-"""A region, its change times the mask (h, w, 3) in RGB levels, and the mask (h, w) in [0, 1]."""
+Part = tuple[Region, NDArray[np.float32]]
+"""A region, and four layers (h, w, 4): red, green and blue change in levels, times the mask, and the mask in [0, 1]."""
+T = TypeVar("T")
 
 
-def _part(frame: Frame, face: RestoredFace) -> Part | None:
+def _joined(region: Region, parts: list[Part]) -> NDArray[np.float32]:
+    """(h, w, 3) change of the region around them all; where masks add up to more than one, their mean by mask."""
+    if len(parts) == 1:
+        return np.asarray(cv2.cvtColor(parts[0][1], cv2.COLOR_RGBA2RGB), dtype=np.float32)
+    x0, y0, x1, y1 = region
+    total = np.zeros((y1 - y0, x1 - x0, 4), dtype=np.float32)
+    for (left, top, right, bottom), layers in parts:
+        total[top - y0 : bottom - y0, left - x0 : right - x0] += layers
+    return np.asarray(total[..., :3] / np.maximum(total[..., 3:], 1.0), dtype=np.float32)
+
+
+def _part(frame: Frame, face: RestoredFace, strength: float) -> Part | None:
     crop_from_frame = face.aligned.crop_from_frame
     crop_px = face.restored.shape[0]
     region = region_of_crop(crop_from_frame, crop_px, frame.width_px, frame.height_px)
     if region is None:
         return None
-    crop_px_per_frame_px = float(np.sqrt(abs(np.linalg.det(crop_from_frame[:, :2]))))
-    # Of a face of two or three pixels the clear border would leave nothing.
-    clear_px = min(round(CLEAR_BORDER_PX * crop_px_per_frame_px), crop_px // 4)
-    mask = feather_mask(crop_px, clear_px)
-    change = color_kept_change(face.aligned.crop, face.restored, mask)
-    layers = np.dstack([change * mask[..., None], mask])
-    x0, y0, x1, y1 = region
+    x0, y0, x1, y1 = region = whole_chroma_samples(region, frame.layout, frame.width_px, frame.height_px)
+    mask = feather_mask(crop_px, clear_border_px(crop_from_frame, crop_px))
+    layers = color_kept_layers(face.aligned.crop, face.restored, mask, strength)
     region_from_crop = invert(shifted_source(crop_from_frame, x0, y0))
     # Linear: a cubic would ring at the mask's foot and leave traces where it must be zero.
     warped = warp(layers, region_from_crop, x1 - x0, y1 - y0, border=cv2.BORDER_CONSTANT, enlarge_with=cv2.INTER_LINEAR)
-    return region, warped[..., :3], warped[..., 3]
+    return region, warped
 
 
-def color_kept_change(
-    crop: NDArray[np.uint8], restored: NDArray[np.uint8], mask: NDArray[np.float32]
+def color_kept_layers(
+    crop: NDArray[np.uint8], restored: NDArray[np.uint8], mask: NDArray[np.float32], strength: float = 1.0
 ) -> NDArray[np.float32]:
-    """(S, S, 3) float32 restored - crop, without its mean over the mask: the face keeps its colour and brightness.
+    """(S, S, 4) float32: strength * mask * (restored - crop - its mean over the mask), and the mask.
 
-    On a grey picture the change is grey too.
+    Without its mean, the face keeps its colour and brightness. On a grey picture the change is grey too. It is done in
+    whole passes of OpenCV over four channels: pasting a crop of 512 px then takes 3 ms, with NumPy's expressions 22.
     """
-    change = restored.astype(np.float32) - crop.astype(np.float32)
-    if _is_grey(crop):
-        change = np.repeat(change.mean(axis=2, keepdims=True), 3, axis=2)
-    mean = (change * mask[..., None]).sum(axis=(0, 1)) / mask.sum()
-    return np.asarray(change - mean, dtype=np.float32)
+    change = cv2.subtract(restored, crop, dtype=cv2.CV_32F)
+    layers = cv2.cvtColor(change, cv2.COLOR_RGB2RGBA)  # the fourth is 1 ...
+    layers = cv2.multiply(layers, cv2.merge([mask] * 4), dst=layers)  # ... and now the mask
+    *sums, weight = cv2.sumElems(layers)
+    colors = np.full((3, 3), 1 / 3) if _is_grey(crop) else np.eye(3)
+    means = colors @ np.array(sums) / weight
+    finish = np.zeros((4, 4))
+    finish[:3, :3], finish[:3, 3] = strength * colors, -strength * means
+    finish[3, 3] = 1
+    return np.asarray(cv2.transform(layers, finish), dtype=np.float32)
 
 
 def _is_grey(crop: NDArray[np.uint8]) -> bool:
-    channels = crop.astype(np.float32)
-    spread = np.abs(channels - channels.mean(axis=2, keepdims=True)).mean()
-    return bool(spread < GREY_SPREAD)
+    from_mean = cv2.transform(crop.astype(np.float32), np.eye(3) - 1 / 3)
+    return float(cv2.norm(from_mean, cv2.NORM_L1)) < GREY_SPREAD * crop.size
+
+
+def clear_border_px(crop_from_frame: NDArray[np.float64], crop_px: int) -> int:
+    """How wide the mask's zero border must be in the crop, so that it is `CLEAR_BORDER_PX` wide in the frame."""
+    crop_px_per_frame_px = float(np.sqrt(abs(np.linalg.det(crop_from_frame[:, :2]))))
+    # Of a face of two or three pixels the clear border would leave nothing.
+    return min(round(CLEAR_BORDER_PX * crop_px_per_frame_px), crop_px // 4)
 
 
 @lru_cache(maxsize=64)
 def feather_mask(crop_px: int, clear_px: int) -> NDArray[np.float32]:
     """(S, S) float32 in [0, 1]: one inside, exactly zero at the edge, with a smooth slope between and round corners."""
-    start = max(FEATHER_START * crop_px, clear_px)
-    end = max(FEATHER_END * crop_px, start + 1)
-    edge_distance = np.minimum(np.arange(crop_px), np.arange(crop_px)[::-1]).astype(np.float32)
-    ramp = np.clip((edge_distance - start) / (end - start), 0, 1)
-    smooth = ramp * ramp * (3 - 2 * ramp)
-    mask = np.outer(smooth, smooth).astype(np.float32)
+    ramp = feather_ramp(crop_px, clear_px)
+    mask = np.outer(ramp, ramp)
     mask.setflags(write=False)
     return mask
 
 
-def _overlapping_groups(parts: list[Part]) -> list[tuple[Region, list[Part]]]:
+def feather_ramp(crop_px: int, clear_px: int) -> NDArray[np.float32]:
+    """(S,) float32 in [0, 1]: the mask across the crop's middle. The mask is its outer product with itself."""
+    start = max(FEATHER_START * crop_px, clear_px)
+    end = max(FEATHER_END * crop_px, start + 1)
+    edge_distance = np.minimum(np.arange(crop_px), np.arange(crop_px)[::-1]).astype(np.float32)
+    ramp = np.clip((edge_distance - start) / (end - start), 0, 1)
+    return np.asarray(ramp * ramp * (3 - 2 * ramp), dtype=np.float32)
+
+
+def overlapping_groups(parts: list[tuple[Region, T]]) -> list[tuple[Region, list[tuple[Region, T]]]]:
     """Parts whose regions touch, together with the region around them all. Groups do not overlap one another."""
-    groups: list[tuple[Region, list[Part]]] = []
+    groups: list[tuple[Region, list[tuple[Region, T]]]] = []
     for part in parts:
         region, members = part[0], [part]
         merged = True
@@ -123,7 +144,7 @@ def _overlapping_groups(parts: list[Part]) -> list[tuple[Region, list[Part]]]:
             for group in groups:
                 if _touch(region, group[0]):
                     groups.remove(group)
-                    region, members = _around(region, group[0]), group[1] + members
+                    region, members = around(region, group[0]), group[1] + members
                     merged = True
                     break
         groups.append((region, members))
@@ -134,5 +155,5 @@ def _touch(a: Region, b: Region) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _around(a: Region, b: Region) -> Region:
+def around(a: Region, b: Region) -> Region:
     return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
