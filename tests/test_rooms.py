@@ -15,8 +15,9 @@ HEAVY = ("torch", "av", "cv2", "scipy", "facexlib", "decord", "matplotlib")
 FORBIDDEN = {
     "core": ("torch", "av", "cv2", "vidrestore.video", "vidrestore.stages", "vidrestore.models", "vidrestore.training"),
     "video": ("torch", "cv2", "vidrestore.stages", "vidrestore.models", "vidrestore.training"),
-    "stages": ("torch", "av", "vidrestore.video", "vidrestore.training"),
-    "models": ("av", "vidrestore.video", "vidrestore.stages", "vidrestore.training"),
+    "stages": ("torch", "av", "vidrestore.video", "vidrestore.device", "vidrestore.training"),
+    "device": ("av", "vidrestore.video", "vidrestore.pipeline", "vidrestore.training"),
+    "models": ("av", "vidrestore.video", "vidrestore.stages", "vidrestore.device", "vidrestore.training"),
     "pipeline": ("vidrestore.training",),
 }
 CORE = ("frame.py", "face.py", "layout.py", "errors.py", "options.py", "report.py", "background.py", "target.py")
@@ -24,6 +25,7 @@ ROOMS = {
     "core": [PACKAGE / name for name in CORE],
     "video": sorted((PACKAGE / "video").glob("*.py")),
     "stages": sorted((PACKAGE / "stages").glob("*.py")),
+    "device": sorted((PACKAGE / "device").glob("*.py")),
     "models": sorted((PACKAGE / "models").rglob("*.py")),
     # cli.py has a door to the training room, which it opens late; see the test at the end.
     "pipeline": [path for path in PACKAGE.glob("*.py") if path.name not in (*CORE, "cli.py")],

@@ -4,7 +4,8 @@
 
 Frames stay in the source's own planes all the way; stages are plain generators that know nothing of threads. A lane is
 a thread with its part of the journey. There are three: two of `Background`, which decode and compute, and the caller's,
-which encodes and receives Ctrl-C.
+which encodes and receives Ctrl-C. With a GPU, align, restore and paste run there (`device/lane.py`), except with
+`--reuse` or another engine than PyTorch: then the restorer alone does.
 """
 
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from vidrestore.background import Background
+from vidrestore.device.lane import restored_on_device, works_on_device
 from vidrestore.frame import Frame, RestoredFrame
 from vidrestore.loading import Models, load_models
 from vidrestore.options import Options
@@ -95,6 +97,18 @@ def restored_frames(
         look_for_faces(frames, models.detector, cuts, every=options.detect_every, rotation_deg=rotation_deg),
     )
     tracked = timed("track", track_faces(found, FaceTracker(is_cut=cuts.was_cut)))
+    if works_on_device(models.restorer) and not options.reuse:  # crops that are compared are made here
+        on_device = restored_on_device(
+            tracked,
+            models.restorer,
+            report,
+            min_face_px=options.min_face_px,
+            max_faces=options.max_faces,
+            batch_size=options.batch_size,
+            max_wait_frames=MAX_WAIT_FRAMES,
+            strength=options.strength,
+        )
+        return timed("batch", on_device)
     aligned = timed(
         "align",
         align_faces(tracked, models.restorer.spec, min_face_px=options.min_face_px, max_faces=options.max_faces),

@@ -1,0 +1,179 @@
+"""From tracked faces to finished frames, with everything between the planes and the planes on the device.
+
+While the device works on one batch, this thread prepares the next one and copies the one before into its frames. It
+waits for the device before a batch is handed on and when the run ends; else only while a CUDA graph is recorded, once
+for each size of batch.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vidrestore.device.crops import cut_crops
+from vidrestore.device.paste import Changed, Job, Member, Places, copied_color_planes, jobs_of, patch_region
+from vidrestore.device.planes import Patches, Piece, upload_patches
+from vidrestore.device.queues import Mark, Stopwatch, shared_queues
+from vidrestore.face import PlacedFace, TrackedFace
+from vidrestore.frame import Frame, FrameFaces, RestoredFrame
+from vidrestore.models.backends.pytorch import PytorchRestorer
+from vidrestore.models.spec import Restorer
+from vidrestore.report import Report
+from vidrestore.stages.align import place_faces
+from vidrestore.stages.restore import Parts, gathered
+
+MAX_BATCHES_UNDERWAY = 2
+"""One that the device computes, and one that waits for it, so that it never idles."""
+
+
+def works_on_device(restorer: Restorer) -> bool:
+    """Whether `restored_on_device` can take this restorer, and is the faster way."""
+    return isinstance(restorer, PytorchRestorer) and restorer.device.type == "cuda"
+
+
+def restored_on_device(
+    tracked: Iterable[FrameFaces[TrackedFace]],
+    restorer: Restorer,
+    report: Report,
+    *,
+    min_face_px: float,
+    max_faces: int | None,
+    batch_size: int,
+    max_wait_frames: int,
+    strength: float,
+) -> Iterator[RestoredFrame]:
+    """What `align_faces`, `restore_faces` and `paste_faces` do one after the other; the frames come in order.
+
+    Up to `MAX_BATCHES_UNDERWAY` batches are held back, each of `batch_size` faces or `max_wait_frames` frames.
+
+    The report's "align", "restore" and "paste" are the device's seconds, from its first work for a stage to its last
+    with all that it waits for in between, and this thread's for reading and writing planes; they overlap. "wait for
+    device" is what this thread waited for all three.
+
+    Nothing is left underway when it ends, however it ends. Raises OutOfDeviceMemory when even a single face, or the
+    place of faces that touch, does not fit, and RestoreError for output that is not finite.
+    """
+    assert isinstance(restorer, PytorchRestorer), "another engine has no network for tensors"
+    placed = report.timed("align", place_faces(tracked, restorer.spec, min_face_px=min_face_px, max_faces=max_faces))
+    lane = Lane(restorer, report, batch_size, strength)
+    underway: deque[Batch] = deque()
+    try:
+        for held in gathered(placed, batch_size=batch_size, max_wait_frames=max_wait_frames):
+            underway.append(lane.begin(held))
+            while len(underway) >= MAX_BATCHES_UNDERWAY or (underway and not underway[0].changed):
+                yield from lane.finish(underway.popleft())
+        while underway:
+            yield from lane.finish(underway.popleft())
+    finally:
+        # A run that failed or was cancelled has asked for more than it waited for; the restorer may be used at once.
+        lane.queues.mark().wait()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Frames whose faces are being restored. What is in tensors may be read when the mark is reached."""
+
+    held: deque[FrameFaces[PlacedFace]]
+    stopwatch: Stopwatch
+    mark: Mark
+    changed: dict[Frame, list[tuple[Changed, int]]]
+    """The new samples of each frame that has any, with their number among those in `Changed`."""
+    finite: list[Tensor]
+    """(n,) bool each: whether the network's output was finite."""
+
+
+class Lane:
+    """Begins batches and finishes them, for one thread."""
+
+    def __init__(self, restorer: PytorchRestorer, report: Report, batch_size: int, strength: float) -> None:
+        self.restorer = restorer
+        self.report = report
+        self.strength = strength
+        self.queues = shared_queues(restorer.device)
+        self.parts = Parts(report, batch_size)
+
+    def begin(self, held: deque[FrameFaces[PlacedFace]]) -> Batch:
+        """Ask for all work on these frames. On CUDA it goes on after the return."""
+        stopwatch = self.queues.stopwatch()
+        changed: dict[Frame, list[tuple[Changed, int]]] = defaultdict(list)
+        finite: list[Tensor] = []
+        jobs = [job for found in held for job in jobs_of(found.frame, found.faces)] if self.strength > 0 else []
+
+        def work(start: int, stop: int) -> None:
+            own = jobs[start:stop]
+            done, are_finite = self.restorer.within_memory(
+                lambda: self._restored_and_pasted(own, stopwatch), num_faces=sum(len(job.members) for job in own)
+            )
+            finite.append(are_finite)
+            for part in done:
+                for number, job in enumerate(part.jobs):
+                    changed[job.frame].append((part, number))
+
+        self.parts.run(len(jobs), work)
+        return Batch(held, stopwatch, self.queues.mark(), changed, finite)
+
+    def finish(self, batch: Batch) -> Iterator[RestoredFrame]:
+        """Wait until the work is done, and hand the frames on."""
+        with self.report.stage("wait for device"):
+            batch.mark.wait()
+        batch.stopwatch.enter_into(self.report)
+        if not all(bool(are_finite.all()) for are_finite in batch.finite):
+            raise self.restorer.not_finite()
+        while batch.held:
+            found = batch.held.popleft()
+            frame = found.frame
+            if frame in batch.changed:
+                with self.report.stage("paste"):
+                    planes = copied_color_planes(frame)
+                    for changed, number in batch.changed.pop(frame):
+                        changed.write_into(planes, number)
+                    frame = replace(frame, planes=planes)
+            yield RestoredFrame(frame, found.frame, found.faces, found.skipped)
+
+    def _restored_and_pasted(self, jobs: Sequence[Job], stopwatch: Stopwatch) -> tuple[list[Changed], Tensor]:
+        """The new samples of all jobs, and (n,) whether the output was finite; both on their way to the host.
+
+        Jobs may have any number of faces: a few at a time, as many as fit, are cut out, restored and added.
+        """
+        queues, report = self.queues, self.report
+        with report.stage("align"):
+            patches = upload_patches(queues, [(job.frame, patch_region(job)) for job in jobs])
+        members = [(number, member) for number, job in enumerate(jobs) for member in job.members]
+        finite: list[Tensor] = []
+        with queues.computing():
+            with stopwatch.stage(report, "paste"):
+                places = Places(patches, jobs)
+
+            def work(start: int, stop: int) -> None:
+                own = members[start:stop]
+                is_finite = self.restorer.within_memory(
+                    lambda: self._restored_into(places, patches, own, stopwatch), num_faces=len(own)
+                )
+                finite.append(is_finite)
+
+            self.parts.run(len(members), work)
+            with stopwatch.stage(report, "paste"):
+                changed = places.changed(strength=self.strength)
+                are_finite = queues.download(torch.stack(finite))
+        return changed, are_finite
+
+    def _restored_into(
+        self, places: Places, patches: Patches, members: Sequence[tuple[int, Member]], stopwatch: Stopwatch
+    ) -> Tensor:
+        """Restore faces, each with the number of its job, and add them to their places; () whether all was finite.
+
+        Where memory runs out nothing has been added.
+        """
+        report = self.report
+        crop_px = self.restorer.spec.crop_px
+        assert crop_px is not None, "a restorer has a crop size"
+        with stopwatch.stage(report, "align"):
+            pieces = [Piece(number, member.sampled) for number, member in members]
+            crops = cut_crops(patches, pieces, [member.crop_from_frame for _, member in members], crop_px)
+        with stopwatch.stage(report, "restore"):
+            restored, is_finite = self.restorer.restore_tensor(crops)
+        with stopwatch.stage(report, "paste"):
+            places.add(members, crops, restored)
+        return is_finite
