@@ -178,8 +178,9 @@ def summary(report: Report) -> str:
     """A few lines for people."""
     rate = report.num_frames / report.seconds_total if report.seconds_total else 0.0
     stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.seconds_per_stage.items() if seconds >= 0.05)
+    reused = f" ({report.num_faces_reused} not anew)" if report.num_faces_reused else ""
     lines = [
-        f"{report.target}: {report.num_frames} frames, {report.num_faces_restored} faces restored, "
+        f"{report.target}: {report.num_frames} frames, {report.num_faces_restored} faces restored{reused}, "
         f"{report.num_faces_skipped} left alone, {report.num_tracks} tracks",
         f"{report.seconds_total:.1f} s ({rate:.1f} frames/s) with {report.model} on {report.device}; seconds: {stages}",
     ]
@@ -227,6 +228,26 @@ def export(model: str, output: Path, half: bool, dynamic_batch: bool, overwrite:
     )
     megabytes = output.stat().st_size / 1e6
     click.echo(f"{output}: {megabytes:.1f} MB; largest difference from PyTorch {difference:.2g} in [-1, 1]")
+
+
+@cli.command()
+@click.argument("clip", type=click.Path(path_type=Path), required=False)
+@click.option("--model", "names", multiple=True, help="A name or a file; may be repeated. [default: all installed]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--quick", is_flag=True, help="Seconds instead of minutes for each model.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
+def bench(clip: Path | None, names: tuple[str, ...], device: str, quick: bool, as_json: bool) -> None:
+    """Measure which engine, precision and batch are fastest here, and how many frames a second to expect of CLIP.
+
+    Without CLIP, that is a made one of 1280x720 with one face. The last line says which flags to use.
+    """
+    from vidrestore.bench.run import bench as measure
+    from vidrestore.bench.table import table
+
+    if log.level > logging.DEBUG:
+        log.setLevel(logging.WARNING)  # what the pipeline tells of each run is nothing to the table
+    result = measure(clip, models=names, device=device, quick=quick)
+    click.echo(json.dumps(result.as_dict()) if as_json else table(result))
 
 
 @cli.group()

@@ -54,9 +54,14 @@ def make_demo(folder: Path, restore: RestoreFunction) -> list[Path]:
     return [degraded, restored, compare, sheet]
 
 
+def portrait() -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB: `PORTRAIT`."""
+    return np.asarray(Image.open(Path(matplotlib.get_data_path()) / PORTRAIT).convert("RGB"))
+
+
 def moving_portrait() -> Iterator[NDArray[np.uint8]]:
     """(HEIGHT_PX, WIDTH_PX, 3) uint8 RGB frames: a slow pan, zoom and roll, and a slight shake of the hand."""
-    portrait = np.asarray(Image.open(Path(matplotlib.get_data_path()) / PORTRAIT).convert("RGB"))
+    picture = portrait()
     for index in range(NUM_FRAMES):
         time_s = index / RATE_HZ
         zoom = 0.72 + 0.06 * math.sin(0.9 * time_s)
@@ -65,7 +70,7 @@ def moving_portrait() -> Iterator[NDArray[np.uint8]]:
         matrix[0, 2] += WIDTH_PX / 2 - PORTRAIT_CENTER_PX[0] + 30 * math.sin(0.8 * time_s)
         matrix[1, 2] += HEIGHT_PX / 2 - PORTRAIT_CENTER_PX[1] + 10 * math.cos(1.1 * time_s)
         size = (WIDTH_PX, HEIGHT_PX)
-        yield cv2.warpAffine(portrait, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        yield cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def write_degraded_clip(path: Path) -> None:

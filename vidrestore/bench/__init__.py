@@ -1,0 +1,1 @@
+"""The room of `vidrestore bench`: it uses all other rooms but training, and none of them needs it."""
