@@ -20,7 +20,9 @@ DTYPES = [torch.float32] + [torch.bfloat16] * can_multiply(torch.bfloat16)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("depth", "num_columns"), [(2, WIDE), (64, 3 * WIDE), (6, NARROW), (40, 3 * NARROW), (8, THIN), (10, 3 * THIN)])
+@pytest.mark.parametrize(
+    ("depth", "num_columns"), [(2, WIDE), (64, 3 * WIDE), (6, NARROW), (40, 3 * NARROW), (8, THIN), (10, 3 * THIN)]
+)
 def test_products_are_those_of_the_inputs_as_they_are_kept(depth: int, num_columns: int, dtype: torch.dtype) -> None:
     torch.manual_seed(depth)
     block = block_of(num_columns)
