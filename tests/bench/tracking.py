@@ -1,8 +1,10 @@
-"""Jitter and error of smoothed landmarks: python tests/bench/tracking.py [DETECTOR]
+"""Jitter and error of smoothed faces: python tests/bench/tracking.py [DETECTOR]
 
 matplotlib's portrait of Grace Hopper is moved along known paths at 25 frames/s (eyes 45 px apart), blurred, noised and
-JPEG compressed; each frame is detected alone and then smoothed with the default lag. The truth is what the detector
-finds in the clean portrait, moved along; a constant bias of each point is removed.
+JPEG compressed; each frame is detected alone, and then smoothed with the default lag: from detections in every frame,
+and as `restore` does it, which looks at fewer. The truth is what the detector finds in the clean portrait, moved along;
+a constant bias of each point is removed. RMSE is of the landmarks, jitter of the corners of the embedded restorer's
+crop, which is what must be steady.
 """
 
 import sys
@@ -16,12 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vidrestore.face import eye_distance_px
-from vidrestore.frame import Frame
+from vidrestore.face import TrackedFace, eye_distance_px, template_px
+from vidrestore.frame import Frame, FrameFaces
 from vidrestore.images import frame_from_rgb
 from vidrestore.models.backends.pytorch import load_detector
 from vidrestore.models.spec import FaceDetector
+from vidrestore.options import Options
+from vidrestore.stages.crop_geometry import crop_corners_px, similarity
+from vidrestore.stages.cuts import CutsAhead
 from vidrestore.stages.detect import detect_faces
+from vidrestore.stages.look import look_for_faces
 from vidrestore.stages.track import FaceTracker, track_faces
 
 RATE_HZ, NUM_FRAMES, WIDTH_PX, HEIGHT_PX, EYES_PX = 25, 125, 480, 360, 45.0
@@ -36,7 +42,16 @@ PATHS: dict[str, Path2D] = {
     "shake, 0.8 Hz": lambda t: (9 * np.sin(5.03 * t), 5 * np.cos(5.03 * t), 1, 2 * np.sin(5.03 * t)),
     "fast shake, 1.8 Hz": lambda t: (12 * np.sin(11.3 * t), 6 * np.cos(10.1 * t), 1, 3 * np.sin(11.3 * t)),
     "stop and go": lambda t: (40 * np.clip(t % 2 - 1, 0, 1) + 40 * (t // 2) - 50, 0, 1, 0),
+    "slow pan": lambda t: (6 * t - 15, 2 * t - 5, 1, 0),
+    "nod": lambda t: (0, 10 * np.sin(7.54 * t), 1, 0),
+    "held in the hand": lambda t: (
+        4 * np.sin(3.1 * t) + 2 * np.sin(7.7 * t + 1),
+        3 * np.sin(4.3 * t + 2) + 1.5 * np.sin(9.1 * t),
+        1 + 0.03 * np.sin(2 * t),
+        1.5 * np.sin(5.1 * t),
+    ),
 }
+TEMPLATE = template_px("tight", 256)
 
 
 def noisy(clean: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -78,21 +93,38 @@ def moved(
     return frames, truth
 
 
+def crop_corners(landmarks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(T, 5, 2) -> (T, 4, 2)"""
+    return np.array([crop_corners_px(similarity(points, TEMPLATE), 256) for points in landmarks])
+
+
+def figures(frames: list[FrameFaces[TrackedFace]], truth: NDArray[np.float64]) -> tuple[float, float, float]:
+    """RMSE in px, jitter of the landmarks and of the crop's corners in % of the eye distance."""
+    landmarks = np.array([frame.faces[0].landmarks_px for frame in frames], np.float64)
+    corners = error_and_jitter(crop_corners(landmarks), crop_corners(truth))
+    return *error_and_jitter(landmarks, truth), corners[1]
+
+
 def main(detector_name: str) -> None:
     detector = load_detector(detector_name, device="cpu")
     portrait, landmarks = portrait_and_landmarks(detector)
-    print("| path | RMSE, px | jitter, % of eye distance | frames without a face |\n|---|---|---|---|")
+    heads = ("RMSE, px", "landmark jitter, %", "crop jitter, %")
+    print("| path | " + " | ".join(f"{head}: detected, every frame, default" for head in heads) + " |")
+    print("|" + "---|" * (len(heads) + 1))
     for name, path in PATHS.items():
-        frames, truth = moved(portrait, landmarks, path)
-        tracked = list(track_faces(detect_faces(frames, detector, batch_frames=1), FaceTracker()))
-        seen = [
-            (i, f) for i, frame in enumerate(tracked) for f in frame.faces[:1] if f.detected_landmarks_px is not None
+        frames, true_points = moved(portrait, landmarks, path)
+        truth = np.array(true_points)
+        found = list(detect_faces(frames, detector, batch_frames=1))
+        raw = np.array([frame.faces[0].landmarks_px for frame in found], np.float64)
+        cuts = CutsAhead()
+        looks = look_for_faces(frames, detector, cuts, every=Options().detect_every)
+        rows = [
+            (*error_and_jitter(raw, truth), error_and_jitter(crop_corners(raw), crop_corners(truth))[1]),
+            figures(list(track_faces(found, FaceTracker())), truth),
+            figures(list(track_faces(looks, FaceTracker(is_cut=cuts.was_cut))), truth),
         ]
-        reference = np.array([truth[i] for i, _ in seen])
-        raw = error_and_jitter(np.array([face.detected_landmarks_px for _, face in seen], np.float64), reference)
-        smooth = error_and_jitter(np.array([face.landmarks_px for _, face in seen], np.float64), reference)
-        missing = NUM_FRAMES - len(seen)
-        print(f"| {name} | {raw[0]:.2f} -> {smooth[0]:.2f} | {raw[1]:.2f} -> {smooth[1]:.2f} | {missing} |", flush=True)
+        cells = (" -> ".join(f"{value:.2f}" for value in column) for column in zip(*rows, strict=True))
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

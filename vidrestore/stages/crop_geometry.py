@@ -12,17 +12,21 @@ from numpy.typing import NDArray
 from vidrestore.pixels import Region
 
 
-def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+def similarity(
+    source: NDArray[np.float64], target: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """(2, 3) rotation, uniform scale and shift that takes points `source` (N, 2) to `target` with least squares.
 
     Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991, in its
     closed form for the plane: with points as complex numbers, a rotation and scale is one factor. No mirroring.
+    `weights` (N,) say how much each point counts.
     """
-    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
+    w = np.ones((len(source), 1)) if weights is None else weights[:, None]
+    source_mean, target_mean = (w * source).sum(axis=0) / w.sum(), (w * target).sum(axis=0) / w.sum()
     a, b = source - source_mean, target - target_mean
-    spread = max(float((a**2).sum()), 1e-12)
-    cosine = float((a * b).sum()) / spread
-    sine = float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / spread
+    spread = max(float((w * a**2).sum()), 1e-12)
+    cosine = float((w * a * b).sum()) / spread
+    sine = float((w[:, 0] * (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])).sum()) / spread
     linear = np.array([[cosine, -sine], [sine, cosine]])
     return np.hstack([linear, (target_mean - linear @ source_mean)[:, None]])
 

@@ -6,6 +6,11 @@ targets", IEEE T-AES 1970), where velocity and acceleration fade, so that a face
 instead of flying off. Same model, same noise, so one 3 x 3 covariance serves all coordinates and the state is a (3, 14)
 matrix. It is kept in units of face size, the state in pixels; no gain then depends on how large the face is.
 
+Where optical flow tells how the face moved (`flow.py`), that takes the place of the model: the state is kept in
+coordinates that move with the face, in which it hardly moves, and many detections tell where it is. What trembles then
+is the flow itself, by a fiftieth of what detections do. A parabola through the five frames around takes that away,
+where the face moves as smoothly as a parabola.
+
 What must be steady is the crop, a similarity transform fitted to the landmarks. With one gain for all coordinates,
 smoothing the landmarks smooths that transform: the least-squares similarity that maps a template to landmarks is linear
 in them.
@@ -25,6 +30,7 @@ from filterpy.kalman import KalmanFilter
 from numpy.typing import NDArray
 
 from vidrestore.face import Detection
+from vidrestore.stages.flow import Carried
 
 Array = NDArray[np.float64]
 
@@ -51,6 +57,21 @@ JUMP_AGREEMENT = 0.25
 """Two disbelieved detections no further apart than this, in face sizes (root mean square), saw the same jump."""
 MAX_STEP_S = 1.0
 """Longer silences tell no more: by then velocity has faded."""
+DEFORMATION = 0.001
+"""What a face does beside the motion of the whole (lips, turning away), face sizes / s^0.5."""
+SURPRISE_MEMORY = 0.8
+"""How much of the surprise at earlier detections is remembered: 5 detections."""
+MAX_SURPRISE = 10.0
+"""Detections that go on surprising (a head that turns) are believed more, up to so many times the usual deviation."""
+AROUND_FRAMES = 2
+"""Of a parabola, before and after the frame."""
+SMOOTH, UNEVEN = 0.001, 0.002
+"""Distance of the frames around from their parabola, face sizes: below the first it is all noise and the parabola is
+believed, above the second the face has changed its speed and it is not."""
+CARRIED_TRANSITION = np.diag([1.0, 0.0, 0.0])
+"""In coordinates that move with the face it stays where it is. Velocity is what flow last saw."""
+CARRIED_SPEED_NOISE, CARRIED_ACCELERATION_NOISE = 0.3, 5.0
+"""Standard deviations of velocity and acceleration, should flow be lost in the next frame; face sizes, seconds."""
 POSITION_ONLY = np.array([[1.0, 0.0, 0.0]])
 """What a detector measures of (position, velocity, acceleration)."""
 START_COVARIANCE = np.diag([DETECTION_NOISE**2, START_SPEED**2, START_ACCELERATION**2])
@@ -77,6 +98,11 @@ class Step:
     """(3, 3) from the step before; zeros where the motion began anew."""
     process_noise: Array
     """(3, 3)"""
+    to_frame: Array
+    """(3, 3) from the coordinates of the state to px of the frame."""
+    time_s: float
+    is_carried: bool
+    """Whether flow told of the way from the step before."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,18 +110,20 @@ class Measurement:
     """A detection as the filter takes it."""
 
     coordinates_px: Array
-    """(14,) x1, y1, x2, y2 of the box, then x, y of each landmark."""
+    """(14,) x1, y1, x2, y2 of the box, then x, y of each landmark; in the coordinates of the state."""
     size_px: float
     """Side of a square as large as the box."""
     variance: float
     """Of each coordinate, in face sizes."""
 
     @classmethod
-    def of(cls, detection: Detection) -> "Measurement":
+    def of(cls, detection: Detection, to_frame: Array) -> "Measurement":
         coordinates_px = np.concatenate([detection.box_xyxy_px, detection.landmarks_px.ravel()]).astype(np.float64)
         width_px, height_px = coordinates_px[2:4] - coordinates_px[:2]
-        size_px = float(np.sqrt(max(width_px, 1.0) * max(height_px, 1.0)))
-        return cls(coordinates_px, size_px, (DETECTION_NOISE / max(detection.score, MIN_SCORE)) ** 2)
+        from_frame = np.asarray(np.linalg.inv(to_frame), np.float64)
+        size_px = float(np.sqrt(max(width_px, 1.0) * max(height_px, 1.0))) * scale_of(from_frame)
+        variance = (DETECTION_NOISE / max(detection.score, MIN_SCORE)) ** 2
+        return cls(moved(coordinates_px, from_frame), size_px, variance)
 
 
 class FaceMotion:
@@ -111,13 +139,28 @@ class FaceMotion:
         """The detection in the newest frame, when it was disbelieved."""
         self._doubted_before: Measurement | None = None
         """The same for the frame before."""
-        self._begin(Measurement.of(detection))
+        self._surprise = 0.0
+        """Mean square of how far detections were from where flow and those before them had the face, in deviations."""
+        self._given: deque[tuple[float, Array, bool]] = deque(maxlen=AROUND_FRAMES)
+        """Time, coordinates (14,) in px and `is_carried` of the frames that were last let go."""
+        self._begin(Measurement.of(detection, np.eye(3)), np.eye(3), 0.0, is_carried=False)
 
-    def advance(self, step_s: float) -> None:
-        """Predict the face `step_s` later (0 or more) and hold the new frame."""
-        step, noise = transition(min(max(step_s, 0.0), MAX_STEP_S))
-        self._filter.predict(F=step, Q=noise)
-        self._hold(step, noise)
+    def advance(self, step_s: float, carried: Carried | None = None) -> None:
+        """Predict the face `step_s` later (0 or more) and hold the new frame. `carried`: how flow saw it move."""
+        newest = self._newest
+        step_s = min(max(step_s, 0.0), MAX_STEP_S)
+        to_frame = newest.to_frame
+        if carried is None:
+            step, noise = transition(step_s)
+            self._filter.predict(F=step, Q=noise)
+        else:
+            to_frame = np.vstack([carried.frame_from_before, [0, 0, 1]]) @ newest.to_frame
+            step, noise = CARRIED_TRANSITION, self._carried_noise(step_s, carried)
+            self._filter.predict(F=step, Q=noise)
+            position = self._filter.x[0]
+            way_px = moved(position, np.asarray(np.linalg.inv(newest.to_frame) @ to_frame)) - position
+            self._filter.x[1] = way_px / step_s if step_s > 0 else 0.0
+        self._hold(step, noise, to_frame, newest.time_s + step_s, is_carried=carried is not None)
         self._doubted_before, self._doubted = self._doubted, None
 
     def observe(self, detection: Detection) -> None:
@@ -126,47 +169,86 @@ class FaceMotion:
         A detection far from the prediction is left out as an outlier. When the next one is far off too, the face has
         really jumped: its motion begins anew, in the frame of the first of the two if they agree.
         """
-        measured = Measurement.of(detection)
+        measured = Measurement.of(detection, self._steps[-1].to_frame)
         if self._is_expected(measured):
             self._correct(measured)
         elif self._doubted_before is None:
             self._doubted = measured
         elif len(self._steps) > 1 and are_close(self._doubted_before, measured):
-            newest = self._steps.pop()
-            self._steps.pop()
-            self._begin(self._doubted_before)
+            newest, first = self._steps.pop(), self._steps.pop()
+            self._begin(self._doubted_before, first.to_frame, first.time_s, is_carried=False)
             self._filter.predict(F=newest.transition, Q=newest.process_noise)
-            self._hold(newest.transition, newest.process_noise)
+            self._hold_again(newest)
             self._correct(measured)
         else:
-            self._steps.pop()
-            self._begin(measured)
+            newest = self._steps.pop()
+            self._begin(measured, newest.to_frame, newest.time_s, is_carried=False)
 
     @property
     def newest_box_xyxy_px(self) -> NDArray[np.float32]:
         """(4,), from this and earlier frames."""
-        return self._steps[-1].state[0, :4].astype(np.float32)
+        newest = self._newest
+        return moved(newest.state[0], newest.to_frame)[:4].astype(np.float32)
 
     def oldest(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Box (4,) and landmarks (5, 2) in the oldest held frame, smoothed by all held frames."""
+        coordinates_px = self._along_the_path(self._smoothed(1 + AROUND_FRAMES)).astype(np.float32)
+        return coordinates_px[:4], coordinates_px[4:].reshape(5, 2)
+
+    def drop_oldest(self) -> None:
+        oldest = self._steps[0]
+        self._given.append((oldest.time_s, self._smoothed(1)[0], oldest.is_carried))
+        self._steps.popleft()
+
+    def _smoothed(self, count: int) -> Array:
+        """(count or fewer, 14) px of the oldest frames, each in its own, given all held frames."""
         states = np.stack([step.state for step in self._steps])  # (n, 3, 14)
         if len(states) > 1:
             covariances = np.stack([step.covariance for step in self._steps])
             transitions = [step.transition for step in self._steps]
             noises = [step.process_noise for step in self._steps]
             states = self._filter.rts_smoother(states, covariances, transitions, noises)[0]
-        coordinates_px = states[0, 0].astype(np.float32)
-        return coordinates_px[:4], coordinates_px[4:].reshape(5, 2)
+        pairs = zip(states[:count], self._steps, strict=False)
+        return np.stack([moved(state[0], step.to_frame) for state, step in pairs])
 
-    def drop_oldest(self) -> None:
-        self._steps.popleft()
+    def _along_the_path(self, smoothed: Array) -> Array:
+        """(14,) of the oldest frame, on the parabola through the frames around it as far as they lie on one."""
+        ahead = list(self._steps)[: len(smoothed)]
+        path = [*self._given, *((step.time_s, row, step.is_carried) for step, row in zip(ahead, smoothed, strict=True))]
+        # Only neighbours that flow joins; the first one's own way from before does not matter.
+        here = len(self._given)
+        first, last = here, here
+        while first > 0 and path[first][2]:
+            first -= 1
+        while last + 1 < len(path) and path[last + 1][2]:
+            last += 1
+        if last - first < AROUND_FRAMES + 1:  # a parabola goes through three points in any case
+            return smoothed[0]
+        times_s = np.array([time_s for time_s, _, _ in path[first : last + 1]]) - path[here][0]
+        rows = np.stack([row for _, row, _ in path[first : last + 1]])
+        if times_s[-1] <= times_s[0]:
+            return smoothed[0]
+        nearness = 1 - (np.abs(np.arange(first, last + 1) - here) / (AROUND_FRAMES + 1)) ** 3
+        powers = np.vander(times_s / (times_s[-1] - times_s[0]), 3, increasing=True)
+        root = np.sqrt(nearness**3)[:, None]
+        fitted = np.linalg.lstsq(powers * root, rows * root, rcond=None)[0]
+        x1, y1, x2, y2 = smoothed[0][:4]
+        size_px = math.sqrt(max(x2 - x1, 1.0) * max(y2 - y1, 1.0))
+        unevenness = rms(rows - powers @ fitted) / size_px
+        trust = min(max((UNEVEN - unevenness) / (UNEVEN - SMOOTH), 0.0), 1.0)
+        return smoothed[0] + trust * (fitted[0] - smoothed[0])
 
-    def _begin(self, measured: Measurement) -> None:
+    def _carried_noise(self, step_s: float, carried: Carried) -> Array:
+        variance = carried.noise**2 + DEFORMATION**2 * step_s
+        believed = min(max(self._surprise, 1.0), MAX_SURPRISE**2)
+        return np.diag([variance * believed, CARRIED_SPEED_NOISE**2, CARRIED_ACCELERATION_NOISE**2])
+
+    def _begin(self, measured: Measurement, to_frame: Array, time_s: float, *, is_carried: bool) -> None:
         self._filter.x = np.zeros((3, measured.coordinates_px.size))
         self._filter.x[0] = measured.coordinates_px
         self._filter.P = START_COVARIANCE.copy()
         # A transition of zeros tells the backward pass that the frame before knows nothing of this one.
-        self._hold(np.zeros((3, 3)), START_COVARIANCE)
+        self._hold(np.zeros((3, 3)), START_COVARIANCE, to_frame, time_s, is_carried=is_carried)
 
     def _is_expected(self, measured: Measurement) -> bool:
         surprise = (measured.coordinates_px - self._filter.x[0]) / measured.size_px
@@ -174,13 +256,23 @@ class FaceMotion:
         return rms(surprise) <= GATE_SIGMAS * math.sqrt(variance)
 
     def _correct(self, measured: Measurement) -> None:
+        error = (measured.coordinates_px - self._filter.x[0]) / measured.size_px
+        surprise = rms(error) ** 2 / (float(self._filter.P[0, 0]) + measured.variance)
+        self._surprise += (1 - SURPRISE_MEMORY) * (surprise - self._surprise)
         # H is given with the call because filterpy then takes z as it is, a row of coordinates, and not one number.
         self._filter.update(measured.coordinates_px[None, :], R=measured.variance, H=POSITION_ONLY)
-        newest = self._steps.pop()
-        self._hold(newest.transition, newest.process_noise)
+        self._hold_again(self._steps.pop())
 
-    def _hold(self, transition_: Array, process_noise: Array) -> None:
-        self._steps.append(Step(self._filter.x.copy(), self._filter.P.copy(), transition_, process_noise))
+    def _hold_again(self, step: Step) -> None:
+        """With the filter as it is now."""
+        self._hold(step.transition, step.process_noise, step.to_frame, step.time_s, is_carried=step.is_carried)
+
+    def _hold(
+        self, transition_: Array, process_noise: Array, to_frame: Array, time_s: float, *, is_carried: bool
+    ) -> None:
+        state, covariance = self._filter.x.copy(), self._filter.P.copy()
+        self._newest = Step(state, covariance, transition_, process_noise, to_frame, time_s, is_carried)
+        self._steps.append(self._newest)
 
 
 def are_close(first: Measurement, second: Measurement) -> bool:
@@ -191,3 +283,12 @@ def are_close(first: Measurement, second: Measurement) -> bool:
 
 def rms(values: Array) -> float:
     return math.sqrt(float(np.mean(values**2)))
+
+
+def moved(coordinates_px: Array, matrix: Array) -> Array:
+    """(14,), seven points, through a (3, 3) similarity."""
+    return np.asarray((coordinates_px.reshape(7, 2) @ matrix[:2, :2].T + matrix[:2, 2]).ravel())
+
+
+def scale_of(matrix: Array) -> float:
+    return math.sqrt(abs(float(np.linalg.det(matrix[:2, :2]))))

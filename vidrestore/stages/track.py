@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from vidrestore.face import Detection, TrackedFace
 from vidrestore.frame import Frame, FrameFaces
 from vidrestore.stages.cuts import CutDetector
+from vidrestore.stages.flow import Carried, carry_face
 from vidrestore.stages.motion import FaceMotion
 
 DEFAULT_LAG_S = 0.5
@@ -77,12 +78,12 @@ class Track:
         self.is_confirmed = detection.score >= SURE_SCORE
         self.has_ended = False
 
-    def advance(self, number: int, step_s: float, *, was_looked_at: bool) -> None:
+    def advance(self, number: int, step_s: float, carried: Carried | None, *, was_looked_at: bool) -> None:
         """Go on to the next frame. The face counts as not found there until `observe`, if anybody looked.
 
         In a frame that nobody looked at it is as it was in the frame before: there, or missing for longer.
         """
-        self.motion.advance(step_s)
+        self.motion.advance(step_s, carried)
         is_there = self.newest.is_there and not was_looked_at
         unseen_s = 0.0 if is_there else self.newest.seconds_since_seen + step_s
         self._add(Sighting(number, None, is_there, self.newest.score, unseen_s))
@@ -163,6 +164,7 @@ class FaceTracker:
             found = FrameFaces(found, ())
         if self._is_cut(found.frame):
             yield from self.flush()
+        before = self._newest_frame
         step_s = self._step_s(found.frame)
         number = self._num_pushed
         self._num_pushed += 1
@@ -170,7 +172,11 @@ class FaceTracker:
 
         following = [track for track in self._tracks if not track.has_ended]
         for track in following:
-            track.advance(number, step_s, was_looked_at=was_looked_at)
+            carried = None
+            # Where the face is not seen, flow would follow what hides it.
+            if before is not None and track.newest.is_there:
+                carried = carry_face(before, found.frame, track.motion.newest_box_xyxy_px)
+            track.advance(number, step_s, carried, was_looked_at=was_looked_at)
         unmatched = set(range(len(found.faces)))
         for row, column in matches(newest_boxes(following), found.faces):
             following[row].observe(found.faces[column])
