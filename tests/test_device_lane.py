@@ -4,6 +4,7 @@ import importlib
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,8 @@ def restorer_of(net: nn.Module, device: str = "cpu", crop_px: int = 64) -> Pytor
 def clip(
     of: PixelLayout, num_faces: list[int], width_px: int = 317, height_px: int = 239
 ) -> list[FrameFaces[TrackedFace]]:
-    """Frames with so many faces each, of many sizes and angles; some overlap, some are partly or wholly outside."""
+    """Frames with so many faces each, of many sizes, angles and strengths; some overlap, some are partly or wholly
+    outside."""
     rng = np.random.default_rng(3)
     found = []
     for index, count in enumerate(num_faces):
@@ -65,7 +67,8 @@ def clip(
         for number in range(count):
             center = (float(rng.uniform(-20, width_px + 20)), float(rng.uniform(-20, height_px + 20)))
             side_px = float(np.exp(rng.uniform(np.log(3), np.log(300))))
-            faces.append(face_at(center, side_px, float(rng.uniform(-60, 60)), track_id=number + 1))
+            face = face_at(center, side_px, float(rng.uniform(-60, 60)), track_id=number + 1)
+            faces.append(replace(face, strength=1 - number / 5))
         found.append(FrameFaces(picture(of, width_px, height_px, seed=index), tuple(faces)))
     return found
 

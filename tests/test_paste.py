@@ -137,3 +137,14 @@ def test_a_face_of_two_pixels_does_no_harm() -> None:
     pasted = paste_into(frame, [RestoredFace(face, noise)], strength=1.0)
     for before, after in zip(frame.planes, pasted.planes, strict=True):
         assert (before != after).sum() <= 16
+
+
+def test_a_face_that_is_half_faded_in_is_changed_half_as_much() -> None:
+    frame = yuv_frame()
+    (face,) = aligned(frame, face_at((150.0, 120.0), 128.0))
+    noise = np.random.default_rng(2).integers(0, 256, face.crop.shape).astype(np.uint8)
+    faded = replace(face, face=replace(face.face, strength=0.5))
+    expected = paste_into(frame, [RestoredFace(face, noise)], strength=0.5)
+    pasted = paste_into(frame, [RestoredFace(faded, noise)], strength=1.0)
+    for one, other in zip(expected.planes, pasted.planes, strict=True):
+        assert np.array_equal(one, other)

@@ -344,3 +344,33 @@ def test_a_face_that_stops_from_one_frame_to_the_next_is_not_smeared(rng: np.ran
     landmarks = np.array([frame.faces[0].landmarks_px for frame in out], np.float64)
     error_px = np.linalg.norm((landmarks - truth).mean(axis=1), axis=-1)
     assert error_px[27:34].max() < 0.4
+
+
+def strengths(frames: Sequence[Tracked]) -> list[float]:
+    """Of the first face, 0 where there is none."""
+    return [frame.faces[0].strength if frame.faces else 0.0 for frame in frames]
+
+
+def test_a_face_that_comes_and_goes_in_mid_shot_fades_in_five_frames_of_40_ms() -> None:
+    found = video([(walker(k),) if 10 <= k < 50 else () for k in range(80)])
+    strength = strengths(tracked(found))
+    np.testing.assert_allclose(strength[8:17], [0, 0, 0, 0.2, 0.4, 0.6, 0.8, 1, 1], atol=1e-6)
+    np.testing.assert_allclose(strength[43:52], [1, 1, 0.8, 0.6, 0.4, 0.2, 0, 0, 0], atol=1e-6)
+    assert np.abs(np.diff(strength)).max() < 0.2001
+
+
+def test_a_gap_of_a_few_frames_is_not_to_be_seen() -> None:
+    found = video([() if 20 <= k < 25 else (walker(k),) for k in range(60)])
+    assert strengths(tracked(found)) == [1.0] * 60
+
+
+def test_at_a_cut_nothing_fades() -> None:
+    first = video([(walker(k),) for k in range(15)], picture=texture(1))
+    second = video([(walker(k),) for k in range(15)], picture=texture(2), start_ms=600)
+    assert strengths(tracked([*first, *second])) == [1.0] * 30
+
+
+def test_live_a_lost_face_fades_from_where_it_was_last_seen() -> None:
+    found = video([(walker(k),) if k < 20 else () for k in range(40)])
+    strength = strengths(tracked(found, lag_s=0.0))
+    np.testing.assert_allclose(strength[19:26], [1, 0.8, 0.6, 0.4, 0.2, 0, 0], atol=1e-6)

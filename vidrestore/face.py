@@ -73,6 +73,8 @@ class TrackedFace:
     seconds_since_seen: float
     """0 when the face was detected in this frame, or when nobody looked because it is there in the looks around it;
     else the time for which it has been missing."""
+    strength: float = 1.0
+    """How much of the restoration is to be seen, 0 to 1: a face that comes or goes in the middle of a shot fades."""
 
     def __post_init__(self) -> None:
         check_geometry(self.box_xyxy_px, self.landmarks_px)

@@ -39,6 +39,8 @@ class Member:
     """What was read of the picture for its crop."""
     region: Region
     """What its crop square covers of the picture, in whole chroma samples."""
+    strength: float
+    """Of this face."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +62,7 @@ def jobs_of(frame: Frame, faces: Iterable[PlacedFace]) -> list[Job]:
         sampled = sampled_region(frame, face.crop_from_frame, face.crop_px)
         if region is not None and sampled is not None:
             whole = whole_chroma_samples(region, frame.layout, *size)
-            parts.append((whole, Member(face.crop_from_frame, sampled, whole)))
+            parts.append((whole, Member(face.crop_from_frame, sampled, whole, face.face.strength)))
     return [Job(frame, place, tuple(member for _, member in own)) for place, own in overlapping_groups(parts)]
 
 
@@ -172,7 +174,7 @@ def _magnitude(region: Region) -> int:
 
 
 def masked_changes(patches: Patches, members: Sequence[Member], crops: Tensor, restored: Tensor) -> Tensor:
-    """(N, 4, S, S) float32: `paste.color_kept_change` times the mask, RGB levels, and the mask in [0, 1]."""
+    """(N, 4, S, S) float32: `paste.color_kept_layers` of each face with its own strength."""
     crop_px = crops.shape[1]
     ramps = np.stack([feather_ramp(crop_px, clear_border_px(member.crop_from_frame, crop_px)) for member in members])
     ramp = patches.queues.upload_array(ramps)
@@ -182,4 +184,5 @@ def masked_changes(patches: Patches, members: Sequence[Member], crops: Tensor, r
     spread = (source - source.mean(dim=1, keepdim=True)).abs().mean(dim=(1, 2, 3), keepdim=True)
     change = torch.where(spread < GREY_SPREAD, change.mean(dim=1, keepdim=True), change)
     mean = (change * mask).sum(dim=(2, 3), keepdim=True) / mask.sum(dim=(2, 3), keepdim=True)
-    return torch.cat([(change - mean) * mask, mask], dim=1)
+    strengths = patches.queues.upload_array(np.array([member.strength for member in members], dtype=np.float32))
+    return torch.cat([(change - mean) * (mask * strengths[:, None, None, None]), mask], dim=1)

@@ -76,7 +76,7 @@ def _part(frame: Frame, face: RestoredFace, strength: float) -> Part | None:
         return None
     x0, y0, x1, y1 = region = whole_chroma_samples(region, frame.layout, frame.width_px, frame.height_px)
     mask = feather_mask(crop_px, clear_border_px(crop_from_frame, crop_px))
-    layers = color_kept_layers(face.aligned.crop, face.restored, mask, strength)
+    layers = color_kept_layers(face.aligned.crop, face.restored, mask, strength * face.aligned.face.strength)
     region_from_crop = invert(shifted_source(crop_from_frame, x0, y0))
     # Linear: a cubic would ring at the mask's foot and leave traces where it must be zero.
     warped = warp(layers, region_from_crop, x1 - x0, y1 - y0, border=cv2.BORDER_CONSTANT, enlarge_with=cv2.INTER_LINEAR)

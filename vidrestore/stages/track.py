@@ -26,6 +26,9 @@ MAX_HELD_FRAMES = 32
 in other stages: `MAX_WAIT_FRAMES` in `pipeline.py` has the sum."""
 MAX_GAP_S = 0.5
 """A face unseen for longer has left; bridged until then if it comes back."""
+FADE_S = 0.2
+"""For so long a restoration comes up or goes down, so that no face changes from one frame to the next. At a cut all
+does, and nothing fades."""
 START_SCORE = 0.5
 """Only a detection at least so confident begins a track; any may continue one. The embedded detector gives faces of
 24 px in 1920x1080 scores from 0.57 on; false alarms are for `CONFIRM_S` to sort out."""
@@ -64,19 +67,25 @@ class Sighting:
     """Of the newest detection up to this frame."""
     seconds_since_seen: float
     """0 where it is there."""
+    age_s: float
+    """Of the track."""
 
 
 class Track:
     """One face over time, as far as its frames are held."""
 
-    def __init__(self, number: int, detection: Detection) -> None:
+    def __init__(self, number: int, detection: Detection, *, fades_in: bool) -> None:
         self.track_id: int | None = None
         """Given when the track is first seen by the next stage, so that false alarms use up no ids."""
         self.motion = FaceMotion(detection)
-        self.sightings = deque([Sighting(number, detection, True, detection.score, 0.0)])
+        self.sightings = deque([Sighting(number, detection, True, detection.score, 0.0, 0.0)])
         self.newest = self.sightings[-1]
         self.is_confirmed = detection.score >= SURE_SCORE
         self.has_ended = False
+        self._strength = 0.0 if fades_in else 1.0
+        """In the frame that was last given up."""
+        self._taken_s = 0.0
+        """Age in that frame."""
 
     def advance(self, number: int, step_s: float, carried: Carried | None, *, was_looked_at: bool) -> None:
         """Go on to the next frame. The face counts as not found there until `observe`, if anybody looked.
@@ -86,13 +95,13 @@ class Track:
         self.motion.advance(step_s, carried)
         is_there = self.newest.is_there and not was_looked_at
         unseen_s = 0.0 if is_there else self.newest.seconds_since_seen + step_s
-        self._add(Sighting(number, None, is_there, self.newest.score, unseen_s))
+        self._add(Sighting(number, None, is_there, self.newest.score, unseen_s, self.newest.age_s + step_s))
 
     def observe(self, detection: Detection) -> None:
         """The face was found in the newest frame."""
         self.motion.observe(detection)
         self.sightings.pop()
-        self._add(Sighting(self.newest.number, detection, True, detection.score, 0.0))
+        self._add(Sighting(self.newest.number, detection, True, detection.score, 0.0, self.newest.age_s))
         self.is_confirmed = True
 
     def end_if_lost(self) -> None:
@@ -103,7 +112,9 @@ class Track:
     def take_oldest(self, new_id: int) -> TrackedFace | None:
         """Give up the oldest frame: the face in it, or None where it is not to be shown."""
         shown = self._shows_oldest()
+        self._strength = self._strength_of_oldest()
         sighting = self.sightings.popleft()
+        self._taken_s = sighting.age_s
         face = None
         if shown:
             if self.track_id is None:
@@ -116,6 +127,7 @@ class Track:
                 score=sighting.score,
                 detected_landmarks_px=None if sighting.detection is None else sighting.detection.landmarks_px,
                 seconds_since_seen=sighting.seconds_since_seen,
+                strength=self._strength,
             )
         self.motion.drop_oldest()
         return face
@@ -126,6 +138,16 @@ class Track:
             return not is_false_alarm
         found_again = any(sighting.is_there for sighting in self.sightings)
         return found_again or (self.is_confirmed and not self.has_ended)
+
+    def _strength_of_oldest(self) -> float:
+        oldest = self.sightings[0]
+        last_seen_s = max((sighting.age_s for sighting in self.sightings if sighting.is_there), default=None)
+        if last_seen_s is None:  # gone, as far as is known: never up again until it is found
+            return max(min(self._strength, 1 - oldest.seconds_since_seen / FADE_S), 0.0)
+        strength = min(self._strength + (oldest.age_s - self._taken_s) / FADE_S, 1.0)
+        if not self.newest.is_there:
+            strength = min(strength, (last_seen_s - oldest.age_s) / FADE_S)
+        return strength
 
     def _add(self, sighting: Sighting) -> None:
         self.sightings.append(sighting)
@@ -185,7 +207,7 @@ class FaceTracker:
             track.end_if_lost()
         for column in sorted(unmatched):
             if found.faces[column].score >= START_SCORE:
-                self._tracks.append(Track(number, found.faces[column]))
+                self._tracks.append(Track(number, found.faces[column], fades_in=before is not None))
 
         while self._oldest_is_due():
             yield self._release_oldest()
