@@ -40,6 +40,12 @@ def eye_distance_px(landmarks_px: NDArray[Any]) -> float:
     return float(np.linalg.norm(landmarks_px[1] - landmarks_px[0]))
 
 
+def box_size_px(boxes_xyxy_px: NDArray[Any]) -> NDArray[Any]:
+    """(..., 4) -> (...) side of a square as large as the box, at least 1."""
+    sides_px = np.maximum(boxes_xyxy_px[..., 2:] - boxes_xyxy_px[..., :2], 1)
+    return np.sqrt(sides_px[..., 0] * sides_px[..., 1])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Detection:
     """A face found in one frame."""

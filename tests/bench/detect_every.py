@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tracking import PATHS, moved, portrait_and_landmarks
 
-from vidrestore.face import Detection, TrackedFace, eye_distance_px
+from vidrestore.face import Detection, TrackedFace, box_size_px, eye_distance_px
 from vidrestore.frame import Frame, FrameFaces
 from vidrestore.models.backends.pytorch import load_detector
 from vidrestore.models.spec import FaceDetector
 from vidrestore.options import Options
 from vidrestore.stages.cuts import CutsAhead
 from vidrestore.stages.look import look_for_faces
-from vidrestore.stages.track import FaceTracker, matches, sizes_px, track_faces
+from vidrestore.stages.track import FaceTracker, matches, track_faces
 from vidrestore.video.read import VideoReader
 
 Tracked = list[FrameFaces[TrackedFace]]
@@ -82,7 +82,7 @@ def difference(first: Tracked, second: Tracked) -> Difference:
             face, twin = one.faces[row], other.faces[column]
             apart_px = np.sqrt(((face.landmarks_px - twin.landmarks_px) ** 2).sum(axis=1).mean())
             found.of_eyes.append(float(100 * apart_px / eye_distance_px(face.landmarks_px)))
-            found.of_size.append(float(100 * apart_px / sizes_px(face.box_xyxy_px[None])[0]))
+            found.of_size.append(float(100 * apart_px / box_size_px(face.box_xyxy_px)))
             found.where.append(one.frame.index)
             found.num_other_ids += face.track_id != twin.track_id
     return found

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vidrestore.face import box_size_px
 from vidrestore.frame import Frame
 from vidrestore.stages.crop_geometry import similarity
 
@@ -52,7 +53,7 @@ class Carried:
 def carry_face(before: Frame, frame: Frame, box_xyxy_px: NDArray[np.float32]) -> Carried | None:
     """The motion of what is in the box (of the frame before); None where the points do not agree on one."""
     x1, y1, x2, y2 = (float(side) for side in box_xyxy_px)
-    size_px = float(np.sqrt(max(x2 - x1, 1.0) * max(y2 - y1, 1.0)))
+    size_px = float(box_size_px(box_xyxy_px))
     margin_px = MARGIN * size_px
     left, top = max(int(x1 - margin_px), 0), max(int(y1 - margin_px), 0)
     right, bottom = min(int(x2 + margin_px) + 1, frame.width_px), min(int(y2 + margin_px) + 1, frame.height_px)

@@ -17,13 +17,13 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from vidrestore.face import Detection
+from vidrestore.face import Detection, box_size_px
 from vidrestore.frame import Frame, FrameFaces
 from vidrestore.models.spec import FaceDetector
 from vidrestore.stages.cuts import CutsAhead
 from vidrestore.stages.detect import detect_faces
 from vidrestore.stages.motion import rms
-from vidrestore.stages.track import MAX_HELD_FRAMES, matches, sizes_px
+from vidrestore.stages.track import MAX_HELD_FRAMES, matches
 
 MAX_UNSEEN_S = 0.2
 """Longest time between looks. With it and every 4th frame the tracks of six clips and seven paths are 0.8 to 1.9 % of
@@ -196,7 +196,7 @@ def same_faces(look: Sight, other: Sight) -> dict[int, Detection]:
 def bend(before: Detection, face: Detection, after: Detection, part: float) -> float:
     """How far a face lies off the line between two sightings, of which it has gone `part`; in face sizes."""
     expected_px = (1 - part) * before.landmarks_px.astype(np.float64) + part * after.landmarks_px
-    return rms(face.landmarks_px.astype(np.float64) - expected_px) / float(sizes_px(face.box_xyxy_px[None])[0])
+    return rms(face.landmarks_px.astype(np.float64) - expected_px) / float(box_size_px(face.box_xyxy_px))
 
 
 def seconds_between(first: Frame | Sight, second: Frame | Sight) -> float:

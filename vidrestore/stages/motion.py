@@ -29,7 +29,7 @@ from filterpy.common import van_loan_discretization
 from filterpy.kalman import KalmanFilter
 from numpy.typing import NDArray
 
-from vidrestore.face import Detection
+from vidrestore.face import Detection, box_size_px
 from vidrestore.stages.flow import Carried
 
 Array = NDArray[np.float64]
@@ -122,9 +122,8 @@ class Measurement:
     @classmethod
     def of(cls, detection: Detection, to_frame: Array) -> "Measurement":
         coordinates_px = np.concatenate([detection.box_xyxy_px, detection.landmarks_px.ravel()]).astype(np.float64)
-        width_px, height_px = coordinates_px[2:4] - coordinates_px[:2]
         from_frame = np.asarray(np.linalg.inv(to_frame), np.float64)
-        size_px = float(np.sqrt(max(width_px, 1.0) * max(height_px, 1.0))) * scale_of(from_frame)
+        size_px = float(box_size_px(coordinates_px[:4])) * scale_of(from_frame)
         variance = (DETECTION_NOISE / max(detection.score, MIN_SCORE)) ** 2
         return cls(moved(coordinates_px, from_frame), size_px, variance)
 
@@ -157,7 +156,9 @@ class FaceMotion:
         self._surprise = 0.0
         """Mean square of how far detections were from where flow and those before them had the face, in deviations."""
         self._given: deque[Given] = deque(maxlen=AROUND_FRAMES)
-        self._begin(Measurement.of(detection, np.eye(3)), np.eye(3), 0.0, is_carried=False)
+        self._judged: tuple[Step, Step, Array] | None = None
+        """The oldest and the newest step for which `_eased` was last asked, and its answer."""
+        self._begin(Measurement.of(detection, np.eye(3)), np.eye(3), 0.0)
 
     def advance(self, step_s: float, carried: Carried | None = None) -> None:
         """Predict the face `step_s` later (0 or more) and hold the new frame. `carried`: how flow saw it move."""
@@ -190,13 +191,13 @@ class FaceMotion:
             self._doubted = measured
         elif len(self._steps) > 1 and are_close(self._doubted_before, measured):
             newest, first = self._steps.pop(), self._steps.pop()
-            self._begin(self._doubted_before, first.to_frame, first.time_s, is_carried=False)
+            self._begin(self._doubted_before, first.to_frame, first.time_s)
             self._filter.predict(F=newest.transition, Q=newest.process_noise)
             self._hold_again(newest)
             self._correct(measured)
         else:
             newest = self._steps.pop()
-            self._begin(measured, newest.to_frame, newest.time_s, is_carried=False)
+            self._begin(measured, newest.to_frame, newest.time_s)
 
     @property
     def newest_box_xyxy_px(self) -> NDArray[np.float32]:
@@ -219,13 +220,15 @@ class FaceMotion:
 
         What a new detection at the other end of the lag says comes little by little.
         """
-        smoothed = self._smoothed()[: 1 + AROUND_FRAMES]
-        oldest = self._steps[0]
-        if not self._given or not oldest.is_carried:
-            return smoothed
-        before = self._given[-1]
-        part = math.exp((before.time_s - oldest.time_s) / EASING_S)
-        return np.asarray(smoothed + part * (before.state - smoothed[0]))
+        oldest, newest = self._steps[0], self._steps[-1]
+        if self._judged is None or self._judged[0] is not oldest or self._judged[1] is not newest:
+            eased = self._smoothed()[: 1 + AROUND_FRAMES]
+            if self._given and oldest.is_carried:
+                before = self._given[-1]
+                part = math.exp((before.time_s - oldest.time_s) / EASING_S)
+                eased = eased + part * (before.state - eased[0])
+            self._judged = oldest, newest, eased
+        return self._judged[2]
 
     def _smoothed(self) -> Array:
         """(n, 14) all held frames in the coordinates of the state."""
@@ -259,9 +262,7 @@ class FaceMotion:
         powers = np.vander(times_s / (times_s[-1] - times_s[0]), 3, increasing=True)
         root = np.sqrt(nearness**3)[:, None]
         fitted = np.linalg.lstsq(powers * root, rows * root, rcond=None)[0]
-        x1, y1, x2, y2 = own[:4]
-        size_px = math.sqrt(max(x2 - x1, 1.0) * max(y2 - y1, 1.0))
-        unevenness = rms(rows - powers @ fitted) / size_px
+        unevenness = rms(rows - powers @ fitted) / float(box_size_px(own[:4]))
         trust = min(max((UNEVEN - unevenness) / (UNEVEN - SMOOTH), 0.0), 1.0)
         return np.asarray(own + trust * (fitted[0] - own))
 
@@ -270,12 +271,12 @@ class FaceMotion:
         believed = min(max(self._surprise, 1.0), MAX_SURPRISE**2)
         return np.diag([variance * believed, CARRIED_SPEED_NOISE**2, CARRIED_ACCELERATION_NOISE**2])
 
-    def _begin(self, measured: Measurement, to_frame: Array, time_s: float, *, is_carried: bool) -> None:
+    def _begin(self, measured: Measurement, to_frame: Array, time_s: float) -> None:
         self._filter.x = np.zeros((3, measured.coordinates_px.size))
         self._filter.x[0] = measured.coordinates_px
         self._filter.P = START_COVARIANCE.copy()
         # A transition of zeros tells the backward pass that the frame before knows nothing of this one.
-        self._hold(np.zeros((3, 3)), START_COVARIANCE, to_frame, time_s, is_carried=is_carried)
+        self._hold(np.zeros((3, 3)), START_COVARIANCE, to_frame, time_s, is_carried=False)
 
     def _is_expected(self, measured: Measurement) -> bool:
         surprise = (measured.coordinates_px - self._filter.x[0]) / measured.size_px

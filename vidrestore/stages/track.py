@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from vidrestore.face import Detection, TrackedFace
+from vidrestore.face import Detection, TrackedFace, box_size_px
 from vidrestore.frame import Frame, FrameFaces
 from vidrestore.stages.cuts import CutDetector
 from vidrestore.stages.flow import Carried, carry_face
@@ -272,7 +272,7 @@ def matches(predicted: NDArray[np.float32], detections: tuple[Detection, ...]) -
         return []
     detected = np.stack([detection.box_xyxy_px for detection in detections])  # (D, 4)
     scores = np.array([detection.score for detection in detections])
-    track_size_px, detection_size_px = sizes_px(predicted), sizes_px(detected)
+    track_size_px, detection_size_px = box_size_px(predicted), box_size_px(detected)
     centres = (predicted[:, None, :2] + predicted[:, None, 2:] - detected[None, :, :2] - detected[None, :, 2:]) / 2
     distance = np.linalg.norm(centres, axis=2) / np.sqrt(track_size_px[:, None] * detection_size_px[None, :])  # (T, D)
     ratio = track_size_px[:, None] / detection_size_px[None, :]
@@ -283,17 +283,12 @@ def matches(predicted: NDArray[np.float32], detections: tuple[Detection, ...]) -
     return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if possible[row, column]]
 
 
-def sizes_px(boxes_xyxy_px: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, 4) -> (N,) side of a square as large as the box, at least 1."""
-    sides_px = np.maximum(boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2], 1)
-    size_px: NDArray[np.float32] = np.sqrt(sides_px[:, 0] * sides_px[:, 1])
-    return size_px
-
-
 def overlaps(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, 4) and (M, 4) boxes -> (N, M) intersection over union."""
     top_left = np.maximum(first[:, None, :2], second[None, :, :2])
     bottom_right = np.minimum(first[:, None, 2:], second[None, :, 2:])
     common = np.maximum(bottom_right - top_left, 0).prod(axis=2)  # (N, M)
-    shares: NDArray[np.float32] = common / (sizes_px(first)[:, None] ** 2 + sizes_px(second)[None, :] ** 2 - common)
+    shares: NDArray[np.float32] = common / (
+        box_size_px(first)[:, None] ** 2 + box_size_px(second)[None, :] ** 2 - common
+    )
     return shares
