@@ -95,29 +95,31 @@ class BFloat16(ir.Type):  # type: ignore[misc]
         return hash(BFloat16)
 
 
-def bfloat16_bits_of(_typing: Any, value: Any) -> Any:
-    """A numba intrinsic: a float32 rounded to bfloat16, as uint16."""
+def stored_as(_typing: Any, value: Any, like: Any) -> Any:
+    """A numba intrinsic: a float32 as that array keeps it: as it is, or rounded to bfloat16 (uint16)."""
 
     def emit(_context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> ir.Value:
+        if like.dtype == types.float32:
+            return arguments[0]
         return builder.bitcast(builder.fptrunc(arguments[0], BFloat16()), ir.IntType(16))
 
-    return types.uint16(types.float32), emit
+    return like.dtype(types.float32, like), emit
 
 
-bfloat16_bits: Any = intrinsic(bfloat16_bits_of)
-
-
-def float32_of(_typing: Any, bits: Any) -> Any:
-    """A numba intrinsic: a bfloat16, as uint16, as float32."""
+def number_of(_typing: Any, value: Any) -> Any:
+    """A numba intrinsic: what an array keeps as float32 or bfloat16 (uint16), as float32."""
 
     def emit(_context: Any, builder: ir.IRBuilder, _signature: Any, arguments: Any) -> ir.Value:
+        if value == types.float32:
+            return arguments[0]
         high = builder.shl(builder.zext(arguments[0], ir.IntType(32)), ir.IntType(32)(16))
         return builder.bitcast(high, ir.FloatType())
 
-    return types.float32(types.uint16), emit
+    return types.float32(value), emit
 
 
-float32_of_bits: Any = intrinsic(float32_of)
+stored: Any = intrinsic(stored_as)
+number: Any = intrinsic(number_of)
 
 
 def block_product(rows: int, vectors: int) -> Any:

@@ -18,12 +18,9 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
-from numba import types
-from numba.extending import overload
 from torch import Tensor
 
 from vidrestore.models.gpen import BLUR_TAPS, LEAKY_SLOPE
@@ -31,12 +28,12 @@ from vidrestore.models.products import (
     WIDE_COLUMNS,
     Array,
     as_array,
-    bfloat16_bits,
     block_of,
     compiled,
-    float32_of_bits,
     multiply,
+    number,
     packed,
+    stored,
 )
 
 TILE_PX = 4
@@ -174,38 +171,6 @@ def try_out(dtype: torch.dtype) -> None:
         x, vector = torch.zeros(1, 2, 4, 4, dtype=dtype), torch.zeros(WIDE_COLUMNS)
         kernel = transformed_kernel(upsampling_kernels(kernel) if upsamples else kernel, dtype)
         styled_conv(x, kernel, torch.zeros(2), vector, vector, features, torch.zeros(1), vector)
-
-
-def stored(value: Any, like: Any) -> Any:
-    """In compiled loops: a float32 as that array keeps it: as it is, or rounded to bfloat16 (uint16)."""
-    raise NotImplementedError("numba puts one of the functions below here")
-
-
-@overload(stored, inline="always")
-def _stored(value: Any, like: Any) -> Callable[[Any, Any], Any]:
-    def as_float32(value: Any, like: Any) -> Any:
-        return value
-
-    def as_bfloat16(value: Any, like: Any) -> Any:
-        return bfloat16_bits(np.float32(value))
-
-    return as_float32 if like.dtype == types.float32 else as_bfloat16
-
-
-def number(value: Any) -> Any:
-    """In compiled loops: what an array keeps as float32 or bfloat16 (uint16), as float32."""
-    raise NotImplementedError("numba puts one of the functions below here")
-
-
-@overload(number, inline="always")
-def _number(value: Any) -> Callable[[Any], Any]:
-    def of_float32(value: Any) -> Any:
-        return value
-
-    def of_bfloat16(value: Any) -> Any:
-        return float32_of_bits(value)
-
-    return of_float32 if value == types.float32 else of_bfloat16
 
 
 @compiled
