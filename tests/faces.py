@@ -11,6 +11,7 @@ from vidrestore.frame import Frame, FrameFaces
 from vidrestore.layout import PixelLayout
 from vidrestore.models.spec import ModelSpec
 from vidrestore.stages.align import align_faces
+from vidrestore.stages.crop_geometry import crop_corners_px
 
 
 def smooth_picture(width_px: int, height_px: int) -> NDArray[np.uint8]:
@@ -47,3 +48,22 @@ def aligned(frame: Frame, *faces: TrackedFace, crop_px: int = 128) -> tuple[Alig
     spec = ModelSpec("test", "restorer", "test", None, None, None, "none", "none", crop_px=crop_px, template="tight")
     (found,) = align_faces([FrameFaces(frame, faces)], spec, min_face_px=0, max_faces=None)
     return found.faces
+
+
+def inside_crop(frame: Frame, face: AlignedFace) -> list[NDArray[np.bool_]]:
+    """For each plane, which samples lie inside the face's crop square.
+
+    A sample is outside when its centre is; chroma of 4:2:0 lies at even columns and between rows.
+    """
+    corners = crop_corners_px(face.crop_from_frame, face.crop.shape[0])
+    masks = []
+    for component, plane in zip(frame.layout.components, frame.planes, strict=True):
+        step = 2 if component in ("Cb", "Cr") else 1
+        points = np.stack(np.meshgrid(np.arange(plane.shape[1]) * step, np.arange(plane.shape[0]) * step), axis=-1)
+        points = points + np.array([0.0, (step - 1) / 2])
+        inside = np.ones(plane.shape, bool)
+        for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+            edge, offset = b - a, points - a
+            inside &= edge[0] * offset[..., 1] - edge[1] * offset[..., 0] >= 0
+        masks.append(inside)
+    return masks

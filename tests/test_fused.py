@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidrestore.models.gpen import Blur, Gpen, GpenConfig, Upsample
+from tests.networks import random_gpen
+from vidrestore.models.gpen import Blur, Upsample
 from vidrestore.models.prepared import PreparedGpen
 
 pytest.importorskip("triton")
@@ -93,16 +94,6 @@ def test_interpreted_styled_layers(faces: int, channels: int, size_px: int, phas
             doubled = F.pixel_unshuffle(F.pad(doubled, (0, 1, 0, 1)), 2)
             doubled = doubled.unflatten(1, (channels, 4)).transpose(1, 2).flatten(1, 2)
         torch.testing.assert_close(upsampled(doubled, features, scaled), expected, atol=1e-5, rtol=1e-5)
-
-
-def random_gpen(size_px: int, width: float = 1 / 32) -> Gpen:
-    """A network whose every parameter takes part: the official initialisation has zeros in places."""
-    torch.manual_seed(size_px)
-    net = Gpen(GpenConfig(size_px, 1 if size_px < 64 else 2, width, style_dim=32, num_mapping_layers=2)).eval()
-    for parameter in net.parameters():
-        if parameter.detach().abs().max() == 0:
-            torch.nn.init.normal_(parameter, std=0.3)
-    return net
 
 
 @interpreted

@@ -6,11 +6,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tests.faces import aligned, face_at, smooth_picture, yuv_frame
+from tests.faces import aligned, face_at, inside_crop, smooth_picture, yuv_frame
 from vidrestore.face import RestoredFace
 from vidrestore.frame import Frame
 from vidrestore.images import frame_from_rgb
-from vidrestore.stages.crop_geometry import crop_corners_px
 from vidrestore.stages.paste import feather_mask, paste_into
 
 
@@ -31,16 +30,7 @@ def test_nothing_outside_the_crop_square_changes(side_px: float) -> None:
     (face,) = aligned(frame, face_at((150.0, 120.0), side_px, roll_deg=15))
     noise = np.random.default_rng(2).integers(0, 256, face.crop.shape).astype(np.uint8)
     pasted = paste_into(frame, [RestoredFace(face, noise)], strength=1.0)
-    corners = crop_corners_px(face.crop_from_frame, 128)
-    for component, before, after in zip(frame.layout.components, frame.planes, pasted.planes, strict=True):
-        step = 2 if component in ("Cb", "Cr") else 1
-        # A sample is outside when its centre is; chroma lies at even columns and between rows.
-        points = np.stack(np.meshgrid(np.arange(before.shape[1]) * step, np.arange(before.shape[0]) * step), axis=-1)
-        points = points + np.array([0.0, (step - 1) / 2])
-        inside = np.ones(before.shape, bool)
-        for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-            edge, offset = b - a, points - a
-            inside &= edge[0] * offset[..., 1] - edge[1] * offset[..., 0] >= 0
+    for before, after, inside in zip(frame.planes, pasted.planes, inside_crop(frame, face), strict=True):
         assert np.array_equal(before[~inside], after[~inside])
         assert (before[inside] != after[inside]).mean() > 0.3
 

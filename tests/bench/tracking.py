@@ -3,13 +3,14 @@
 matplotlib's portrait of Grace Hopper is moved along known paths at 25 frames/s (eyes 45 px apart), blurred, noised and
 JPEG compressed; each frame is detected alone, and then smoothed with the default lag: from detections in every frame,
 and as `restore` does it, which looks at fewer. The truth is what the detector finds in the clean portrait, moved along;
-a constant bias of each point is removed. RMSE is of the landmarks, jitter of the corners of the embedded restorer's
-crop, which is what must be steady.
+a constant bias of each point is removed. The crop is the embedded restorer's; its corners are what must be steady. The
+last column is optical flow alone, from one frame to the next: how far off it takes those corners.
 """
 
 import sys
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -18,15 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vidrestore.face import TrackedFace, eye_distance_px, template_px
+from vidrestore.face import Detection, TrackedFace, eye_distance_px, template_px
 from vidrestore.frame import Frame, FrameFaces
 from vidrestore.images import frame_from_rgb
 from vidrestore.models.backends.pytorch import load_detector
 from vidrestore.models.spec import FaceDetector
 from vidrestore.options import Options
-from vidrestore.stages.crop_geometry import crop_corners_px, similarity
+from vidrestore.stages.crop_geometry import crop_corners_px, invert, similarity
 from vidrestore.stages.cuts import CutsAhead
 from vidrestore.stages.detect import detect_faces
+from vidrestore.stages.flow import carry_face
 from vidrestore.stages.look import look_for_faces
 from vidrestore.stages.track import FaceTracker, track_faces
 
@@ -105,12 +107,28 @@ def figures(frames: list[FrameFaces[TrackedFace]], truth: NDArray[np.float64]) -
     return *error_and_jitter(landmarks, truth), corners[1]
 
 
+def flow_error_px(frames: list[Frame], found: list[FrameFaces[Detection]], truth: NDArray[np.float64]) -> float:
+    """Root mean square over the crop's corners and the frames."""
+    squares = []
+    for number, (before, frame) in enumerate(pairwise(frames)):
+        carried = carry_face(before, frame, found[number].faces[0].box_xyxy_px)
+        if carried is not None:
+            corners = crop_corners(truth[number : number + 1])[0]
+            crop_from_before, crop_from_frame = (similarity(truth[k], TEMPLATE) for k in (number, number + 1))
+            in_crop = corners @ crop_from_before[:, :2].T + crop_from_before[:, 2]
+            frame_from_crop = invert(crop_from_frame)
+            true = in_crop @ frame_from_crop[:, :2].T + frame_from_crop[:, 2]
+            matrix = carried.frame_from_before
+            squares.append(np.square(corners @ matrix[:, :2].T + matrix[:, 2] - true).sum(axis=1).mean())
+    return float(np.sqrt(np.mean(squares)))
+
+
 def main(detector_name: str) -> None:
     detector = load_detector(detector_name, device="cpu")
     portrait, landmarks = portrait_and_landmarks(detector)
     heads = ("RMSE, px", "landmark jitter, %", "crop jitter, %")
-    print("| path | " + " | ".join(f"{head}: detected, every frame, default" for head in heads) + " |")
-    print("|" + "---|" * (len(heads) + 1))
+    print("| path | " + " | ".join(f"{head}: detected, every frame, default" for head in heads) + " | flow, px |")
+    print("|" + "---|" * (len(heads) + 2))
     for name, path in PATHS.items():
         frames, true_points = moved(portrait, landmarks, path)
         truth = np.array(true_points)
@@ -124,7 +142,7 @@ def main(detector_name: str) -> None:
             figures(list(track_faces(looks, FaceTracker(is_cut=cuts.was_cut))), truth),
         ]
         cells = (" -> ".join(f"{value:.2f}" for value in column) for column in zip(*rows, strict=True))
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        print(f"| {name} | {' | '.join(cells)} | {flow_error_px(frames, found, truth):.3f} |", flush=True)
 
 
 if __name__ == "__main__":
