@@ -4,8 +4,7 @@ Between the transforms of a strip of tiles lie 36 products of (tiles, C) and (C,
 loop at their heart is written in LLVM's own language, which numba takes in: a block of the result stays in vector
 registers while the channels pass by. With AVX-512 it has 6 rows of 64 columns: 24 sums, three times what it takes to
 hide the latency of a multiplication, and only 10 values are read for 24 multiplied. Libraries are made for larger
-products: on one core of an AMD EPYC, 516 tiles, 256 -> 128 channels, MKL makes 65 GFLOP/s, this 90, and 169 with
-bfloat16; 1036 tiles, 64 -> 32 channels, MKL 50, this 104 and 217.
+products: `tests/bench/products.py` compares MKL's.
 
 In bfloat16 the sums are float32: only what is multiplied is rounded. (PyTorch would round the products as well.)
 """

@@ -1,7 +1,7 @@
 """How a face moved from one frame to the next, by the pixels themselves.
 
 A detector is off by a percent of the face's size, another way in every frame. Optical flow compares two frames directly
-and is fifty times more precise, but knows only differences. `motion.py` takes both.
+and is ten to forty times more precise, but knows only differences. `motion.py` takes both.
 
 Points on a grid over the face are followed there and back (Lucas and Kanade, "An iterative image registration
 technique", IJCAI 1981, in pyramids as OpenCV has it; the way back: Kalal et al., "Forward-backward error", ICPR 2010),

@@ -8,7 +8,7 @@ matrix. It is kept in units of face size, the state in pixels; no gain then depe
 
 Where optical flow tells how the face moved (`flow.py`), that takes the place of the model: the state is kept in
 coordinates that move with the face, in which it hardly moves, and many detections tell where it is. What trembles then
-is the flow itself, by a fiftieth of what detections do. A parabola through the five frames around takes that away,
+is the flow itself, by a tenth or less of what detections do. A parabola through the five frames around takes that away,
 where the face moves as smoothly as a parabola.
 
 What must be steady is the crop, a similarity transform fitted to the landmarks. With one gain for all coordinates,
