@@ -10,7 +10,7 @@ from vidrestore.face import AlignedFace, TrackedFace, template_px
 from vidrestore.frame import Frame, FrameFaces
 from vidrestore.layout import PixelLayout
 from vidrestore.models.spec import ModelSpec
-from vidrestore.stages.align import align_faces
+from vidrestore.stages.align import align_faces, place_faces
 from vidrestore.stages.crop_geometry import crop_corners_px
 
 
@@ -46,7 +46,7 @@ def face_at(center_px: tuple[float, float], side_px: float, roll_deg: float = 0.
 
 def aligned(frame: Frame, *faces: TrackedFace, crop_px: int = 128) -> tuple[AlignedFace, ...]:
     spec = ModelSpec("test", "restorer", "test", None, None, None, "none", "none", crop_px=crop_px, template="tight")
-    (found,) = align_faces([FrameFaces(frame, faces)], spec, min_face_px=0, max_faces=None)
+    (found,) = align_faces(place_faces([FrameFaces(frame, faces)], spec, min_face_px=0, max_faces=None))
     return found.faces
 
 

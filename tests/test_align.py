@@ -12,7 +12,7 @@ from vidrestore.face import TrackedFace, template_px
 from vidrestore.frame import FrameFaces
 from vidrestore.images import frame_from_rgb
 from vidrestore.models.spec import ModelSpec
-from vidrestore.stages.align import align_faces, cut_crop
+from vidrestore.stages.align import align_faces, cut_crop, place_faces
 from vidrestore.stages.crop_geometry import invert, similarity, warp
 
 SPEC = ModelSpec("test", "restorer", "test", None, None, None, "none", "none", crop_px=128, template="tight")
@@ -63,7 +63,7 @@ def test_a_crop_is_the_picture_itself_where_nothing_is_scaled() -> None:
 def test_faces_are_left_alone_for_a_stated_reason() -> None:
     frame = yuv_frame()
     faces = tuple(face_at((60.0 + 50 * k, 120.0), 20.0 + 10 * k, track_id=k + 1) for k in range(4))
-    (found,) = align_faces([FrameFaces(frame, faces)], SPEC, min_face_px=25, max_faces=2)
+    (found,) = align_faces(place_faces([FrameFaces(frame, faces)], SPEC, min_face_px=25, max_faces=2))
     assert [face.face.track_id for face in found.faces] == [3, 4]
     reasons = {skipped.face.track_id: skipped.reason for skipped in found.skipped}
     assert reasons == {1: "smaller than 25 px", 2: "more than 2 faces"}
@@ -73,7 +73,7 @@ def test_landmarks_in_one_point_and_faces_outside_are_no_crash() -> None:
     frame = yuv_frame()
     point = TrackedFace(1, np.float32([0, 0, 40, 40]), np.full((5, 2), 20, np.float32), 0.9, None, 0.1)
     outside = face_at((-500.0, -500.0), 60.0, track_id=2)
-    (found,) = align_faces([FrameFaces(frame, (point, outside))], SPEC, min_face_px=0, max_faces=None)
+    (found,) = align_faces(place_faces([FrameFaces(frame, (point, outside))], SPEC, min_face_px=0, max_faces=None))
     assert found.faces == ()
     assert [skipped.reason for skipped in found.skipped] == ["its landmarks do not span a face", "outside the picture"]
 
@@ -82,7 +82,7 @@ def test_a_face_whose_size_wavers_around_the_limit_does_not_flicker() -> None:
     frame = yuv_frame()
     sizes_px = [25.5, 24.0, 25.5, 24.5, 23.0, 15.0]
     found = [FrameFaces(frame, (face_at((150.0, 120.0), size_px),)) for size_px in sizes_px]
-    results = align_faces(found, SPEC, min_face_px=25, max_faces=None)
+    results = align_faces(place_faces(found, SPEC, min_face_px=25, max_faces=None))
     assert [len(result.faces) for result in results] == [1, 1, 1, 1, 1, 0]
 
 
@@ -93,5 +93,5 @@ def test_of_too_many_faces_the_ones_already_chosen_are_kept() -> None:
         return FrameFaces(frame, (face_at((80.0, 120.0), first_px), face_at((220.0, 120.0), second_px, track_id=2)))
 
     found = [pair(60, 58), pair(58, 60), pair(60, 61), pair(40, 60)]
-    results = align_faces(found, SPEC, min_face_px=0, max_faces=1)
+    results = align_faces(place_faces(found, SPEC, min_face_px=0, max_faces=1))
     assert [[face.face.track_id for face in result.faces] for result in results] == [[1], [1], [1], [2]]

@@ -87,6 +87,21 @@ class TrackedFace:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Before:
+    """How what is known of a face from the frames before is laid over its crop (`before.py`)."""
+
+    crop_from_frame: NDArray[np.float64]
+    """(2, 3), of the face's crop in the frame before."""
+    motion: NDArray[np.float32]
+    """(M, M, 2): for M x M places of this crop, where the same was in the one before, minus the place; x and y as
+    shares of the crop's side."""
+    weight: NDArray[np.float32]
+    """(M, M): how much what was there counts, against 1 of this frame; 0 where it is not the same."""
+    brighter: float
+    """What must be added to levels of the frame before to make them this one's; film flickers."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PlacedFace:
     """A tracked face and where its crop lies: all that is left of a restored one when its frame is handed on."""
 
@@ -95,6 +110,8 @@ class PlacedFace:
     """(2, 3), frame pixels -> crop pixels."""
     crop_px: int
     """Side S of the crop."""
+    before: Before | None = None
+    """None where the face was not there, or with --temporal off."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +123,9 @@ class AlignedFace:
     """(S, S, 3) RGB."""
     crop_from_frame: NDArray[np.float64]
     """(2, 3), frame pixels -> crop pixels."""
+    before: Before | None = None
+    steady_crop: NDArray[np.uint8] | None = None
+    """(S, S, 3) RGB: the crop averaged with those of the frames before, to be restored in its place."""
 
     def __post_init__(self) -> None:
         side_px = self.crop.shape[0]
@@ -113,6 +133,11 @@ class AlignedFace:
             raise ValueError(f"crop is {self.crop.shape} {self.crop.dtype}; it must be (S, S, 3) uint8")
         if self.crop_from_frame.shape != (2, 3):
             raise ValueError(f"crop_from_frame is {self.crop_from_frame.shape}; it must be (2, 3)")
+
+    @property
+    def to_restore(self) -> NDArray[np.uint8]:
+        """(S, S, 3) RGB, what the restorer is shown."""
+        return self.crop if self.steady_crop is None else self.steady_crop
 
 
 @dataclass(frozen=True, slots=True, eq=False)

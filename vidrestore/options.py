@@ -36,6 +36,9 @@ class Options:
     )
     batch_size: int = option(8, "Faces restored at once; halved by itself when memory runs out.", low=1, high=512)
     reuse: bool = option(False, "Give a face that has not changed the last result again, not restored anew.")
+    temporal: Literal["off", "light", "strong"] = option(
+        "light", "How much the frames before steady the picture on a face."
+    )
     strength: float = option(1.0, "How much of the restoration is blended in.", low=0.0, high=1.0)
     codec: str = option("auto", "auto (H.264; HEVC for 10 bits), h264, hevc, ffv1, source, or an FFmpeg encoder.")
     crf: int | None = option(None, "Quality of the encoder; lower is better and larger.", low=0, high=63)

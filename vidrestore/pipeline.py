@@ -19,11 +19,13 @@ from vidrestore.loading import Models, load_models
 from vidrestore.options import Options
 from vidrestore.outputs import Outputs, check_outputs
 from vidrestore.report import Report
-from vidrestore.stages.align import align_faces
+from vidrestore.stages.align import align_faces, place_faces
+from vidrestore.stages.before import MAX_WEIGHT, look_before
 from vidrestore.stages.cuts import CutsAhead
 from vidrestore.stages.look import look_for_faces
 from vidrestore.stages.paste import paste_faces
 from vidrestore.stages.restore import restore_faces
+from vidrestore.stages.steady import steady_crops, steady_results
 from vidrestore.stages.track import FaceTracker, track_faces
 from vidrestore.video.read import VideoReader
 from vidrestore.video.sample import sample_frames
@@ -97,22 +99,27 @@ def restored_frames(
         look_for_faces(frames, models.detector, cuts, every=options.detect_every, rotation_deg=rotation_deg),
     )
     tracked = timed("track", track_faces(found, FaceTracker(is_cut=cuts.was_cut)))
-    if works_on_device(models.restorer) and not options.reuse:  # crops that are compared are made here
+    placed = timed(
+        "align",
+        place_faces(tracked, models.restorer.spec, min_face_px=options.min_face_px, max_faces=options.max_faces),
+    )
+    is_steadied = options.temporal != "off"
+    if is_steadied:
+        placed = timed("steady", look_before(placed, max_weight=MAX_WEIGHT[options.temporal]))
+    # Crops that are compared or averaged are made here.
+    if works_on_device(models.restorer) and not options.reuse and not is_steadied:
         on_device = restored_on_device(
-            tracked,
+            placed,
             models.restorer,
             report,
-            min_face_px=options.min_face_px,
-            max_faces=options.max_faces,
             batch_size=options.batch_size,
             max_wait_frames=MAX_WAIT_FRAMES,
             strength=options.strength,
         )
         return timed("batch", on_device)
-    aligned = timed(
-        "align",
-        align_faces(tracked, models.restorer.spec, min_face_px=options.min_face_px, max_faces=options.max_faces),
-    )
+    aligned = timed("align", align_faces(placed))
+    if is_steadied:
+        aligned = timed("steady", steady_crops(aligned))
     restored = timed(
         "batch",
         restore_faces(
@@ -124,4 +131,6 @@ def restored_frames(
             reuse=options.reuse,
         ),
     )
+    if is_steadied:
+        restored = timed("steady", steady_results(restored))
     return timed("paste", paste_faces(restored, strength=options.strength))

@@ -13,7 +13,7 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -481,7 +481,7 @@ def moving_face(num_frames: int, *, quick: bool) -> Iterator[Any]:
 def measure_pipeline(bench: Bench, size_px: int, batch: int) -> None:
     """Frames a second from planes to planes: crops, restoration, pasting and all copies, one frame after the other."""
     from vidrestore.report import Report
-    from vidrestore.stages.align import align_faces
+    from vidrestore.stages.align import align_faces, place_faces
     from vidrestore.stages.paste import paste_faces
     from vidrestore.stages.restore import restore_faces
 
@@ -490,19 +490,21 @@ def measure_pipeline(bench: Bench, size_px: int, batch: int) -> None:
     module = network_for_cuda(net, dtype, bench.device) if bench.is_cuda else PreparedGpen(net, dtype)
     spec = ModelSpec("bench", "restorer", "", None, None, None, "", "", crop_px=size_px, template="tight")
     restorer = PytorchRestorer(module, spec=spec, sha256="", device=bench.device, dtype=dtype, graphs=bench.is_cuda)
-    rules = {"min_face_px": 0, "max_faces": None}
     waits = {"batch_size": batch, "max_wait_frames": max(batch, 16)}
 
-    def on_host(tracked: Iterator[Any], report: Report) -> Iterator[Any]:
-        aligned = report.timed("align", align_faces(tracked, spec, **rules))
+    def on_host(placed: Iterator[Any], report: Report) -> Iterator[Any]:
+        aligned = report.timed("align", align_faces(placed))
         restored = report.timed("batch", restore_faces(aligned, restorer, report, **waits))
         return report.timed("paste", paste_faces(restored, strength=1.0))
 
-    def on_device(tracked: Iterator[Any], report: Report) -> Iterator[Any]:
+    def on_device(placed: Iterator[Any], report: Report) -> Iterator[Any]:
         from vidrestore.device.lane import restored_on_device
 
-        lane = restored_on_device(tracked, restorer, report, **rules, **waits, strength=1.0)
+        lane = restored_on_device(placed, restorer, report, **waits, strength=1.0)
         return report.timed("lane", lane)
+
+    def placed(tracked: Iterable[Any]) -> Iterator[Any]:
+        return place_faces(tracked, spec, min_face_px=0, max_faces=None)
 
     num_frames = 4 if bench.quick else TRANSFER_FRAMES
     for name, way in (("stages on the CPU", on_host), ("all on the device", on_device)):
@@ -510,11 +512,11 @@ def measure_pipeline(bench: Bench, size_px: int, batch: int) -> None:
             return
         try:
             for _ in range(WARM_UPS):  # on the CPU a rest comes once each time, of the size that it has below, too
-                for _ in way(moving_face(3 * batch, quick=bench.quick), Report("", "")):
+                for _ in way(placed(moving_face(3 * batch, quick=bench.quick)), Report("", "")):
                     pass
             frames = list(moving_face(num_frames, quick=bench.quick))
             report, start_s = Report("", ""), time.perf_counter()
-            count = sum(1 for _ in way(iter(frames), report))
+            count = sum(1 for _ in way(placed(frames), report))
             seconds = time.perf_counter() - start_s
         except Exception as exc:
             note = f"{type(exc).__name__}: {first_line(exc)}"

@@ -1,4 +1,4 @@
-"""From tracked faces to finished frames, with everything between the planes and the planes on the device.
+"""From placed faces to finished frames, with everything between the planes and the planes on the device.
 
 While the device works on one batch, this thread prepares the next one and copies the one before into its frames. It
 waits for the device before a batch is handed on and when the run ends; else only while a CUDA graph is recorded, once
@@ -16,12 +16,11 @@ from vidrestore.device.crops import cut_crops
 from vidrestore.device.paste import Changed, Job, Member, Places, copied_color_planes, jobs_of, patch_region
 from vidrestore.device.planes import Patches, Piece, upload_patches
 from vidrestore.device.queues import Mark, Stopwatch, shared_queues
-from vidrestore.face import PlacedFace, TrackedFace
+from vidrestore.face import PlacedFace
 from vidrestore.frame import Frame, FrameFaces, RestoredFrame
 from vidrestore.models.backends.pytorch import PytorchRestorer
 from vidrestore.models.spec import Restorer
 from vidrestore.report import Report
-from vidrestore.stages.align import place_faces
 from vidrestore.stages.restore import Parts, gathered
 
 MAX_BATCHES_UNDERWAY = 2
@@ -34,12 +33,10 @@ def works_on_device(restorer: Restorer) -> bool:
 
 
 def restored_on_device(
-    tracked: Iterable[FrameFaces[TrackedFace]],
+    placed: Iterable[FrameFaces[PlacedFace]],
     restorer: Restorer,
     report: Report,
     *,
-    min_face_px: float,
-    max_faces: int | None,
     batch_size: int,
     max_wait_frames: int,
     strength: float,
@@ -56,7 +53,6 @@ def restored_on_device(
     place of faces that touch, does not fit, and RestoreError for output that is not finite.
     """
     assert isinstance(restorer, PytorchRestorer), "another engine has no network for tensors"
-    placed = report.timed("align", place_faces(tracked, restorer.spec, min_face_px=min_face_px, max_faces=max_faces))
     lane = Lane(restorer, report, batch_size, strength)
     underway: deque[Batch] = deque()
     try:

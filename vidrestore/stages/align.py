@@ -22,23 +22,6 @@ SAMPLING_MARGIN_PX = 3
 """Extra frame pixels around a crop square: cubic interpolation reads two beyond, rounding one more."""
 
 
-def align_faces(
-    tracked: Iterable[FrameFaces[TrackedFace]],
-    spec: ModelSpec,
-    *,
-    min_face_px: float,
-    max_faces: int | None,
-) -> Iterator[FrameFaces[AlignedFace]]:
-    """Choose the faces to restore and cut their crops; the others are set aside with a reason, as in `place_faces`."""
-    for found in place_faces(tracked, spec, min_face_px=min_face_px, max_faces=max_faces):
-        aligned = []
-        for placed in found.faces:
-            crop = cut_crop(found.frame, placed.crop_from_frame, placed.crop_px)
-            assert crop is not None, "a face outside the picture is not placed"
-            aligned.append(AlignedFace(placed.face, crop, placed.crop_from_frame))
-        yield FrameFaces(found.frame, tuple(aligned), found.skipped)
-
-
 def place_faces(
     tracked: Iterable[FrameFaces[TrackedFace]],
     spec: ModelSpec,
@@ -69,6 +52,17 @@ def place_faces(
                 continue
             placed.append(PlacedFace(face, crop_from_frame, spec.crop_px))
         yield FrameFaces(found.frame, tuple(placed), (*found.skipped, *skipped))
+
+
+def align_faces(placed: Iterable[FrameFaces[PlacedFace]]) -> Iterator[FrameFaces[AlignedFace]]:
+    """Cut the crops of all faces."""
+    for found in placed:
+        aligned = []
+        for face in found.faces:
+            crop = cut_crop(found.frame, face.crop_from_frame, face.crop_px)
+            assert crop is not None, "a face outside the picture is not placed"
+            aligned.append(AlignedFace(face.face, crop, face.crop_from_frame, face.before))
+        yield FrameFaces(found.frame, tuple(aligned), found.skipped)
 
 
 def choose_faces(

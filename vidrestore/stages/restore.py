@@ -38,7 +38,7 @@ def restore_faces(
     ):
         requests = [face.request for found in held for face in found.faces if face.is_new]
         if requests:
-            results = batcher.restore(np.stack([request.aligned.crop for request in requests]))
+            results = batcher.restore(np.stack([request.aligned.to_restore for request in requests]))
             for request, restored in zip(requests, results, strict=True):
                 # A copy, where it may stay: a remembered part would keep its whole batch in memory.
                 request.restored = restored.copy() if reuse else restored

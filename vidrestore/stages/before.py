@@ -1,0 +1,125 @@
+"""Before: where in the crop of the frame before each part of a face was to be seen, and how much that is worth.
+
+Crops of a tracked face are registered as a whole; lips, lids and a turning head still move in them. Dense optical flow
+(Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016, as in OpenCV) tells how, in crops of a small
+size. Where the crop before, carried along it, still looks otherwise than noise explains (an occlusion, a lid that shuts
+within a frame, flow gone astray), it has no say. What noise explains is read off the crops themselves: it is what they
+differ by where they differ least. `steady.py` tells what for.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vidrestore.face import Before, PlacedFace
+from vidrestore.frame import Frame, FrameFaces
+from vidrestore.stages.align import sampled_region
+from vidrestore.stages.crop_geometry import shifted_source, warp
+
+MAX_WEIGHT: Mapping[str, float] = {"off": 0.0, "light": 2.0, "strong": 6.0}
+"""How many frames' worth the frames before may count, by the words of --temporal."""
+THUMB_PX = 128
+"""Flow in thumbs of 64 px leaves 0.02 more of the flicker; in 256 px it takes four times as long."""
+BLUR_SIGMA_PX = 1.0
+"""Takes noise off a thumb before the flow."""
+FINEST_SCALE = 1
+"""DIS stops at half the thumb's size: 0.5 ms instead of 2.2."""
+PATCH_PX = 5
+"""Differences are averaged over patches so wide: a lid is wider, noise is not."""
+QUIET_SHARE = 0.3
+"""So much of a crop is taken to differ by noise alone. With half of it, a hand before the face passes for noise."""
+MIN_NOISE = 0.5
+"""Mean square, in levels: below it nothing is to be seen."""
+ALIKE, FALL = 2.0, 1.0
+"""A patch that differs (mean square) by up to `ALIKE` times the noise is the same; then the weight falls by a factor of
+e with each `FALL` more. Blinks and lips of three clips keep 99 % of their amplitude and come in their own frame."""
+BORDER_SHARE = 0.125
+"""Of a thumb's sides; what is beyond is mostly background."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """A face and what is remembered of it until the next frame."""
+
+    placed: PlacedFace
+    thumb: NDArray[np.float32]
+    """(M, M) luma, in levels of 255."""
+    smooth: NDArray[np.uint8]
+    """The same for the flow."""
+
+    @property
+    def weight(self) -> NDArray[np.float32]:
+        """(M, M), of what is known with this frame."""
+        known = np.ones_like(self.thumb)
+        return known if self.placed.before is None else known + self.placed.before.weight
+
+
+def look_before(placed: Iterable[FrameFaces[PlacedFace]], *, max_weight: float) -> Iterator[FrameFaces[PlacedFace]]:
+    """Every frame, in order; its faces with what is known of them from `before`, if the frame before had their track.
+
+    Tracks end at cuts, so nothing is known there.
+    """
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    flow.setFinestScale(FINEST_SCALE)
+    flow.setUseSpatialPropagation(False)  # with it, the flow depends on the number of threads
+    last: dict[int, Seen] = {}
+    """By track id: the faces of the frame before."""
+    for found in placed:
+        now = {}
+        for face in found.faces:
+            thumb = luma_thumb(found.frame, face)
+            smooth = cv2.GaussianBlur(thumb, (0, 0), BLUR_SIGMA_PX)
+            seen = Seen(face, thumb, np.clip(np.rint(smooth), 0, 255).astype(np.uint8))
+            earlier = last.get(face.face.track_id)
+            if earlier is not None:
+                seen = replace(seen, placed=replace(face, before=known_before(earlier, seen, flow, max_weight)))
+            now[face.face.track_id] = seen
+        last = now
+        yield FrameFaces(found.frame, tuple(seen.placed for seen in now.values()), found.skipped)
+
+
+def luma_thumb(frame: Frame, placed: PlacedFace) -> NDArray[np.float32]:
+    """(M, M) levels of 255: the crop in the first plane (luma; green of an RGB picture)."""
+    region = sampled_region(frame, placed.crop_from_frame, placed.crop_px)
+    assert region is not None, "a face outside the picture is not placed"
+    x0, y0, x1, y1 = region
+    scale = THUMB_PX / placed.crop_px
+    thumb_from_region = scale * shifted_source(placed.crop_from_frame, x0, y0)
+    thumb_from_region[:, 2] += (scale - 1) / 2  # pixel centres are at integers in both
+    luma = frame.planes[0][y0:y1, x0:x1].astype(np.float32)
+    thumb = warp(luma, thumb_from_region, THUMB_PX, THUMB_PX, border=cv2.BORDER_REPLICATE)
+    return thumb * np.float32(255 / (2**frame.layout.depth_bits - 1))
+
+
+def known_before(earlier: Seen, seen: Seen, flow: cv2.DISOpticalFlow, max_weight: float) -> Before:
+    """What the frame before tells of a face."""
+    motion_px = flow.calc(seen.smooth, earlier.smooth, None)
+    there = pixel_grid(THUMB_PX) + motion_px
+    carried = cv2.remap(earlier.thumb, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    weight = cv2.remap(earlier.weight, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    difference = seen.thumb - carried
+    border = round(BORDER_SHARE * THUMB_PX)
+    inner = slice(border, -border)
+    brighter = float(np.median(difference[inner, inner]))
+    patches = cv2.boxFilter(np.square(difference - brighter), -1, (PATCH_PX, PATCH_PX))
+    noise = max(float(np.quantile(patches[inner, inner], QUIET_SHARE)), MIN_NOISE)
+    likeness = np.exp(np.minimum(ALIKE - patches / noise, 0) / FALL)
+    return Before(
+        crop_from_frame=earlier.placed.crop_from_frame,
+        motion=motion_px / np.float32(THUMB_PX),
+        weight=np.minimum(weight, np.float32(max_weight)) * likeness.astype(np.float32),
+        brighter=brighter,
+    )
+
+
+@lru_cache(maxsize=8)
+def pixel_grid(side_px: int) -> NDArray[np.float32]:
+    """(side_px, side_px, 2): x and y of every pixel."""
+    y, x = np.indices((side_px, side_px), dtype=np.float32)
+    grid = np.stack([x, y], axis=-1)
+    grid.setflags(write=False)
+    return grid
