@@ -21,7 +21,7 @@ from vidrestore.device.lane import MAX_BATCHES_UNDERWAY, Lane, restored_on_devic
 from vidrestore.device.planes import Patches
 from vidrestore.device.queues import Mark, Queues
 from vidrestore.errors import OutOfDeviceMemory, RestoreError
-from vidrestore.face import TrackedFace
+from vidrestore.face import PlacedFace, TrackedFace
 from vidrestore.frame import FrameFaces, RestoredFrame
 from vidrestore.layout import PixelLayout
 from vidrestore.loading import Models
@@ -30,8 +30,10 @@ from vidrestore.options import Options
 from vidrestore.pipeline import restore_video
 from vidrestore.report import Report
 from vidrestore.stages.align import align_faces, place_faces
+from vidrestore.stages.before import look_before
 from vidrestore.stages.paste import paste_faces
 from vidrestore.stages.restore import restore_faces
+from vidrestore.stages.steady import steady_crops, steady_results
 from vidrestore.video.read import VideoReader
 
 
@@ -127,6 +129,38 @@ def test_the_video_is_the_one_that_the_stages_make(of: PixelLayout, device: str)
     for one, other in zip(expected, found, strict=True):
         assert_alike(one, other)
     assert any(not np.array_equal(done.frame.planes[0], done.source.planes[0]) for done in found)
+
+
+def steadied(num_frames: int) -> list[FrameFaces[PlacedFace]]:
+    """Two people in a noisy picture, one of whom turns, goes and comes back; with what is known from before."""
+    rng = np.random.default_rng(4)
+    still = picture(layout(), seed=1)
+    tracked = []
+    for index in range(num_frames):
+        noisy = (np.clip(plane + rng.normal(0, 6, plane.shape), 0, 255).astype(np.uint8) for plane in still.planes)
+        faces = [face_at((90.0 + 0.3 * index, 120.0), 110.0, 3.0 * index)]
+        if index not in (4, 5):
+            faces.append(face_at((230.0, 100.0), 70.0, track_id=2))
+        tracked.append(FrameFaces(replace(still, index=index, pts=index, planes=tuple(noisy)), tuple(faces)))
+    placed = place_faces(tracked, fake_spec(crop_px=64, template="tight"), min_face_px=5, max_faces=None)
+    return list(look_before(placed, max_weight=2.0))
+
+
+@exact_opencv
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("batch_size", "fits"), [(1, 9), (3, 9), (8, 9), (8, 2)])
+def test_faces_are_steadied_as_by_the_stages(batch_size: int, fits: int, device: str) -> None:
+    """However many are restored at once, and when memory runs out."""
+    placed = steadied(10)
+    restorer, waits = restorer_of(Mirrored(fits), device), {"batch_size": batch_size, "max_wait_frames": 16}
+    restored = restore_faces(steady_crops(align_faces(placed)), restorer, Report("", ""), **waits)
+    expected = list(paste_faces(steady_results(restored), strength=1.0))
+    found = list(restored_on_device(placed, restorer_of(Mirrored(fits), device), Report("", ""), strength=1.0, **waits))
+    for one, other in zip(expected, found, strict=True):
+        assert_alike(one, other)
+    plain = [replace(frame, faces=tuple(replace(face, before=None) for face in frame.faces)) for frame in placed]
+    unsteadied = list(restored_on_device(plain, restorer, Report("", ""), strength=1.0, **waits))
+    assert np.abs(unsteadied[3].frame.planes[0].astype(int) - found[3].frame.planes[0]).max() > 8
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -243,7 +277,7 @@ def test_output_that_is_not_finite_stops_the_run(device: str) -> None:
 def test_the_report_names_the_stages_as_ever(device: str) -> None:
     report = Report("", "")
     list(report.timed("batch", on_device(clip(layout(), [2] * 4), restorer_of(Mirrored(), device), report)))
-    assert {"align", "restore", "paste", "batch", "wait for device"} == set(report.seconds_per_stage)
+    assert {"align", "steady", "restore", "paste", "batch", "wait for device"} == set(report.seconds_per_stage)
     assert all(seconds >= 0 for seconds in report.seconds_per_stage.values())
 
 

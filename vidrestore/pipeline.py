@@ -106,8 +106,7 @@ def restored_frames(
     is_steadied = options.temporal != "off"
     if is_steadied:
         placed = timed("steady", look_before(placed, max_weight=MAX_WEIGHT[options.temporal]))
-    # Crops that are compared or averaged are made here.
-    if works_on_device(models.restorer) and not options.reuse and not is_steadied:
+    if works_on_device(models.restorer) and not options.reuse:  # crops that are compared are made here
         on_device = restored_on_device(
             placed,
             models.restorer,

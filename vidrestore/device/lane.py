@@ -16,6 +16,7 @@ from vidrestore.device.crops import cut_crops
 from vidrestore.device.paste import Changed, Job, Member, Places, copied_color_planes, jobs_of, patch_region
 from vidrestore.device.planes import Patches, Piece, upload_patches
 from vidrestore.device.queues import Mark, Stopwatch, shared_queues
+from vidrestore.device.steady import Averages, averaged
 from vidrestore.face import PlacedFace
 from vidrestore.frame import Frame, FrameFaces, RestoredFrame
 from vidrestore.models.backends.pytorch import PytorchRestorer
@@ -41,13 +42,15 @@ def restored_on_device(
     max_wait_frames: int,
     strength: float,
 ) -> Iterator[RestoredFrame]:
-    """What `align_faces`, `restore_faces` and `paste_faces` do one after the other; the frames come in order.
+    """What `align_faces`, `steady_crops`, `restore_faces`, `steady_results` and `paste_faces` do one after the other.
+
+    Frames come in order.
 
     Up to `MAX_BATCHES_UNDERWAY` batches are held back, each of `batch_size` faces or `max_wait_frames` frames.
 
-    The report's "align", "restore" and "paste" are the device's seconds, from its first work for a stage to its last
-    with all that it waits for in between, and this thread's for reading and writing planes; they overlap. "wait for
-    device" is what this thread waited for all three.
+    The report's "align", "steady", "restore" and "paste" are the device's seconds, from its first work for a stage to
+    its last with all that it waits for in between, and this thread's for reading and writing planes; they overlap.
+    "wait for device" is what this thread waited for all of them.
 
     Nothing is left underway when it ends, however it ends. Raises OutOfDeviceMemory when even a single face, or the
     place of faces that touch, does not fit, and RestoreError for output that is not finite.
@@ -89,6 +92,8 @@ class Lane:
         self.strength = strength
         self.queues = shared_queues(restorer.device)
         self.parts = Parts(report, batch_size)
+        self.remembered: tuple[Averages, Averages] = ({}, {})
+        """Of the newest frame, ahead of the network and behind it."""
 
     def begin(self, held: deque[FrameFaces[PlacedFace]]) -> Batch:
         """Ask for all work on these frames. On CUDA it goes on after the return."""
@@ -99,7 +104,7 @@ class Lane:
 
         def work(start: int, stop: int) -> None:
             own = jobs[start:stop]
-            done, are_finite = self.restorer.within_memory(
+            done, are_finite, self.remembered = self.restorer.within_memory(
                 lambda: self._restored_and_pasted(own, stopwatch), num_faces=sum(len(job.members) for job in own)
             )
             finite.append(are_finite)
@@ -108,6 +113,9 @@ class Lane:
                     changed[job.frame].append((part, number))
 
         self.parts.run(len(jobs), work)
+        going_on = {face.face.track_id for face in held[-1].faces}
+        ahead, behind = ({track: known[track] for track in known.keys() & going_on} for known in self.remembered)
+        self.remembered = ahead, behind
         return Batch(held, stopwatch, self.queues.mark(), changed, finite)
 
     def finish(self, batch: Batch) -> Iterator[RestoredFrame]:
@@ -128,8 +136,11 @@ class Lane:
                     frame = replace(frame, planes=planes)
             yield RestoredFrame(frame, found.frame, found.faces, found.skipped)
 
-    def _restored_and_pasted(self, jobs: Sequence[Job], stopwatch: Stopwatch) -> tuple[list[Changed], Tensor]:
-        """The new samples of all jobs, and (n,) whether the output was finite; both on their way to the host.
+    def _restored_and_pasted(
+        self, jobs: Sequence[Job], stopwatch: Stopwatch
+    ) -> tuple[list[Changed], Tensor, tuple[Averages, Averages]]:
+        """The new samples of all jobs, and (n,) whether the output was finite; both on their way to the host. Also what
+        is to be remembered.
 
         Jobs may have any number of faces: a few at a time, as many as fit, are cut out, restored and added.
         """
@@ -138,14 +149,16 @@ class Lane:
             patches = upload_patches(queues, [(job.frame, patch_region(job)) for job in jobs])
         members = [(number, member) for number, job in enumerate(jobs) for member in job.members]
         finite: list[Tensor] = []
+        remembered = self.remembered
         with queues.computing():
             with stopwatch.stage(report, "paste"):
                 places = Places(patches, jobs)
 
             def work(start: int, stop: int) -> None:
+                nonlocal remembered
                 own = members[start:stop]
-                is_finite = self.restorer.within_memory(
-                    lambda: self._restored_into(places, patches, own, stopwatch), num_faces=len(own)
+                is_finite, remembered = self.restorer.within_memory(
+                    lambda: self._restored_into(places, patches, own, remembered, stopwatch), num_faces=len(own)
                 )
                 finite.append(is_finite)
 
@@ -153,12 +166,18 @@ class Lane:
             with stopwatch.stage(report, "paste"):
                 changed = places.changed(strength=self.strength)
                 are_finite = queues.download(torch.stack(finite))
-        return changed, are_finite
+        return changed, are_finite, remembered
 
     def _restored_into(
-        self, places: Places, patches: Patches, members: Sequence[tuple[int, Member]], stopwatch: Stopwatch
-    ) -> Tensor:
-        """Restore faces, each with the number of its job, and add them to their places; () whether all was finite.
+        self,
+        places: Places,
+        patches: Patches,
+        members: Sequence[tuple[int, Member]],
+        remembered: tuple[Averages, Averages],
+        stopwatch: Stopwatch,
+    ) -> tuple[Tensor, tuple[Averages, Averages]]:
+        """Restore faces, each with the number of its job, and add them to their places; () whether all was finite, and
+        what is to be remembered.
 
         Where memory runs out nothing has been added.
         """
@@ -168,8 +187,14 @@ class Lane:
         with stopwatch.stage(report, "align"):
             pieces = [Piece(number, member.sampled) for number, member in members]
             crops = cut_crops(patches, pieces, [member.crop_from_frame for _, member in members], crop_px)
+        faces = [member for _, member in members]
+        ahead, behind = remembered
+        with stopwatch.stage(report, "steady"):
+            steady_crops, ahead = averaged(self.queues, ahead, faces, crops)
         with stopwatch.stage(report, "restore"):
-            restored, is_finite = self.restorer.restore_tensor(crops)
+            restored, is_finite = self.restorer.restore_tensor(steady_crops)
+        with stopwatch.stage(report, "steady"):
+            steady_results, behind = averaged(self.queues, behind, faces, restored)
         with stopwatch.stage(report, "paste"):
-            places.add(members, crops, restored)
-        return is_finite
+            places.add(members, crops, steady_results)
+        return is_finite, (ahead, behind)

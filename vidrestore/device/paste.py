@@ -21,7 +21,7 @@ from vidrestore.device.planes import (
     size_px,
     with_chroma_around,
 )
-from vidrestore.face import PlacedFace
+from vidrestore.face import Before, PlacedFace
 from vidrestore.frame import Frame
 from vidrestore.layout import Plane
 from vidrestore.pixels import Region, whole_chroma_samples
@@ -41,6 +41,8 @@ class Member:
     """What its crop square covers of the picture, in whole chroma samples."""
     strength: float
     """Of this face."""
+    track_id: int
+    before: Before | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +64,9 @@ def jobs_of(frame: Frame, faces: Iterable[PlacedFace]) -> list[Job]:
         sampled = sampled_region(frame, face.crop_from_frame, face.crop_px)
         if region is not None and sampled is not None:
             whole = whole_chroma_samples(region, frame.layout, *size)
-            parts.append((whole, Member(face.crop_from_frame, sampled, whole, face.face.strength)))
+            own = face.face
+            member = Member(face.crop_from_frame, sampled, whole, own.strength, own.track_id, face.before)
+            parts.append((whole, member))
     return [Job(frame, place, tuple(member for _, member in own)) for place, own in overlapping_groups(parts)]
 
 
