@@ -1,6 +1,7 @@
 """Faces are cut upright, to the template, in the right colours; and which ones is steady."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import pytest
 
 from tests.faces import face_at, smooth_picture, yuv_frame
 from vidrestore.face import TrackedFace, template_px
-from vidrestore.frame import FrameFaces
+from vidrestore.frame import Frame, FrameFaces
 from vidrestore.images import frame_from_rgb
 from vidrestore.models.spec import ModelSpec
 from vidrestore.stages.align import align_faces, cut_crop, place_faces
@@ -79,19 +80,49 @@ def test_landmarks_in_one_point_and_faces_outside_are_no_crash() -> None:
 
 
 def test_a_face_whose_size_wavers_around_the_limit_does_not_flicker() -> None:
-    frame = yuv_frame()
     sizes_px = [25.5, 24.0, 25.5, 24.5, 23.0, 15.0]
-    found = [FrameFaces(frame, (face_at((150.0, 120.0), size_px),)) for size_px in sizes_px]
+    found = [FrameFaces(at_s(index), (face_at((150.0, 120.0), size),)) for index, size in enumerate(sizes_px)]
     results = align_faces(place_faces(found, SPEC, min_face_px=25, max_faces=None))
     assert [len(result.faces) for result in results] == [1, 1, 1, 1, 1, 0]
 
 
 def test_of_too_many_faces_the_ones_already_chosen_are_kept() -> None:
-    frame = yuv_frame()
-
-    def pair(first_px: float, second_px: float) -> FrameFaces[TrackedFace]:
-        return FrameFaces(frame, (face_at((80.0, 120.0), first_px), face_at((220.0, 120.0), second_px, track_id=2)))
-
-    found = [pair(60, 58), pair(58, 60), pair(60, 61), pair(40, 60)]
+    sizes_px = [(60, 58), (58, 60), (60, 61), (40, 60), (40, 60)]
+    found = [pair(at_s(index), *sizes) for index, sizes in enumerate(sizes_px)]
     results = align_faces(place_faces(found, SPEC, min_face_px=0, max_faces=1))
-    assert [[face.face.track_id for face in result.faces] for result in results] == [[1], [1], [1], [2]]
+    assert [[face.face.track_id for face in result.faces] for result in results] == [[1], [1], [1], [2], [2]]
+
+
+def test_a_change_of_choice_fades_and_never_takes_more_faces_than_allowed() -> None:
+    """The second face becomes much larger: the first goes over 0.2 s, and then the second comes."""
+    sizes_px = [(60, 50)] * 3 + [(40, 60)] * 20
+    found = [pair(at_s(index / 25), *sizes) for index, sizes in enumerate(sizes_px)]
+    results = list(place_faces(found, SPEC, min_face_px=0, max_faces=1))
+    strengths = np.zeros((len(results), 2))
+    for row, result in zip(strengths, results, strict=True):
+        assert len(result.faces) <= 1
+        assert len(result.faces) + len(result.skipped) == 2
+        for face in result.faces:
+            row[face.face.track_id - 1] = face.face.strength
+    assert np.abs(np.diff(strengths, axis=0)).max() <= 0.201  # frames are 0.04 s apart
+    assert strengths[0].tolist() == [1, 0]
+    assert strengths[-1].tolist() == [0, 1]
+
+
+def test_a_face_that_becomes_too_small_fades() -> None:
+    sizes_px = np.linspace(40, 10, 40)
+    found = [FrameFaces(at_s(index / 25), (face_at((150.0, 120.0), size),)) for index, size in enumerate(sizes_px)]
+    results = place_faces(found, SPEC, min_face_px=25, max_faces=None)
+    strengths = [result.faces[0].face.strength if result.faces else 0.0 for result in results]
+    assert strengths[0] == 1
+    assert strengths[-1] == 0
+    assert np.abs(np.diff(strengths)).max() <= 0.201
+
+
+def at_s(time_s: float) -> Frame:
+    frame = yuv_frame()
+    return replace(frame, pts=round(time_s / frame.time_base))
+
+
+def pair(frame: Frame, first_px: float, second_px: float) -> FrameFaces[TrackedFace]:
+    return FrameFaces(frame, (face_at((80.0, 120.0), first_px), face_at((220.0, 120.0), second_px, track_id=2)))

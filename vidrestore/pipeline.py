@@ -26,6 +26,7 @@ from vidrestore.stages.look import look_for_faces
 from vidrestore.stages.paste import paste_faces
 from vidrestore.stages.restore import restore_faces
 from vidrestore.stages.steady import steady_crops, steady_results
+from vidrestore.stages.strength import give_strength
 from vidrestore.stages.track import FaceTracker, track_faces
 from vidrestore.video.read import VideoReader
 from vidrestore.video.sample import sample_frames
@@ -103,6 +104,7 @@ def restored_frames(
         "align",
         place_faces(tracked, models.restorer.spec, min_face_px=options.min_face_px, max_faces=options.max_faces),
     )
+    placed = timed("align", give_strength(placed))
     is_steadied = options.temporal != "off"
     if is_steadied:
         placed = timed("steady", look_before(placed, max_weight=MAX_WEIGHT[options.temporal]))

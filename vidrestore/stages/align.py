@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Set
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from vidrestore.frame import Frame, FrameFaces
 from vidrestore.models.spec import ModelSpec
 from vidrestore.pixels import Region, rgb_region
 from vidrestore.stages.crop_geometry import region_of_crop, shifted_source, similarity, warp
+from vidrestore.stages.track import FADE_S
 
 MAX_CROP_SIDE_IN_FRAMES = 4.0
 """A crop square more than this many times larger than the frame comes from landmarks that fell onto one another."""
@@ -31,15 +33,15 @@ def place_faces(
 ) -> Iterator[FrameFaces[PlacedFace]]:
     """Choose the faces to restore and say where their crops lie; the others are set aside with a reason.
 
-    `min_face_px` is compared with the longer side of a face's box; of more than `max_faces` the largest are kept.
+    `min_face_px` is compared with the longer side of a face's box; of more than `max_faces` the largest are kept. One
+    that is taken in or left out while it is there fades.
     """
     assert spec.crop_px is not None, "a restorer has a crop size"
     assert spec.template is not None, "a restorer has a template"
     template = template_px(spec.template, spec.crop_px)
-    restored_ids: set[int] = set()
+    fades = Fades(min_face_px=min_face_px, max_faces=max_faces)
     for found in tracked:
-        chosen, skipped = choose_faces(found.faces, restored_ids, min_face_px=min_face_px, max_faces=max_faces)
-        restored_ids = {face.track_id for face in chosen}
+        chosen, skipped = fades.choose(found)
         placed = []
         for face in chosen:
             crop_from_frame = similarity(face.landmarks_px.astype(np.float64), template)
@@ -63,6 +65,41 @@ def align_faces(placed: Iterable[FrameFaces[PlacedFace]]) -> Iterator[FrameFaces
             assert crop is not None, "a face outside the picture is not placed"
             aligned.append(AlignedFace(face.face, crop, face.crop_from_frame, face.before))
         yield FrameFaces(found.frame, tuple(aligned), found.skipped)
+
+
+class Fades:
+    """Chooses faces frame by frame."""
+
+    def __init__(self, *, min_face_px: float, max_faces: int | None) -> None:
+        self._min_face_px = min_face_px
+        self._max_faces = max_faces
+        self._shares: dict[int, float] = {}
+        """By track id, of the frame before: how far each face there had come up."""
+        self._time_s = 0.0
+
+    def choose(self, found: FrameFaces[TrackedFace]) -> tuple[list[TrackedFace], list[SkippedFace]]:
+        """The faces to restore, in their order and with their strength, and those set aside."""
+        step = max(found.frame.time_s - self._time_s, 0.0) / FADE_S
+        self._time_s = found.frame.time_s
+        before = self._shares
+        shown_ids = {track_id for track_id, share in before.items() if share > 0}
+        chosen, left = choose_faces(found.faces, shown_ids, min_face_px=self._min_face_px, max_faces=self._max_faces)
+        # A face that is new is faded in by the tracker, if at all.
+        shares = {face.track_id: min(before.get(face.track_id, 1.0) + step, 1.0) for face in chosen}
+        shares |= {each.face.track_id: max(before.get(each.face.track_id, 0.0) - step, 0.0) for each in left}
+        if self._max_faces is not None:
+            # One that goes keeps its place until it has gone.
+            num_late = max(sum(share > 0 for share in shares.values()) - self._max_faces, 0)
+            late = sorted((face for face in chosen if face.track_id not in shown_ids), key=face_size_px)[:num_late]
+            left += [SkippedFace(face, f"more than {self._max_faces} faces") for face in late]
+            shares |= {face.track_id: 0.0 for face in late}
+        self._shares = shares
+        faces = [
+            replace(face, strength=face.strength * shares[face.track_id])
+            for face in found.faces
+            if shares[face.track_id] > 0
+        ]
+        return faces, [each for each in left if shares[each.face.track_id] == 0]
 
 
 def choose_faces(
@@ -112,3 +149,13 @@ def cut_crop(frame: Frame, crop_from_frame: NDArray[np.float64], crop_px: int) -
     crop_from_region = shifted_source(crop_from_frame, region[0], region[1])
     crop = warp(rgb, crop_from_region, crop_px, crop_px, border=cv2.BORDER_REPLICATE)
     return np.clip(np.rint(crop), 0, 255).astype(np.uint8)
+
+
+def luma_crop(frame: Frame, crop_from_frame: NDArray[np.float64], crop_px: int) -> NDArray[np.float32] | None:
+    """(S, S) levels of 255: as `cut_crop`, but of the first plane alone (luma; green of an RGB picture)."""
+    region = sampled_region(frame, crop_from_frame, crop_px)
+    if region is None:
+        return None
+    x0, y0, x1, y1 = region
+    levels = frame.planes[0][y0:y1, x0:x1].astype(np.float32) * np.float32(255 / (2**frame.layout.depth_bits - 1))
+    return warp(levels, shifted_source(crop_from_frame, x0, y0), crop_px, crop_px, border=cv2.BORDER_REPLICATE)

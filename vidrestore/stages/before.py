@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from vidrestore.face import Before, PlacedFace
 from vidrestore.frame import Frame, FrameFaces
-from vidrestore.stages.align import sampled_region
-from vidrestore.stages.crop_geometry import shifted_source, warp
+from vidrestore.stages.align import luma_crop
 
 MAX_WEIGHT: Mapping[str, float] = {"off": 0.0, "light": 2.0, "strong": 6.0}
 """How many frames' worth the frames before may count, by the words of --temporal."""
@@ -83,16 +82,13 @@ def look_before(placed: Iterable[FrameFaces[PlacedFace]], *, max_weight: float) 
 
 
 def luma_thumb(frame: Frame, placed: PlacedFace) -> NDArray[np.float32]:
-    """(M, M) levels of 255: the crop in the first plane (luma; green of an RGB picture)."""
-    region = sampled_region(frame, placed.crop_from_frame, placed.crop_px)
-    assert region is not None, "a face outside the picture is not placed"
-    x0, y0, x1, y1 = region
+    """(M, M) levels of 255: the crop's luma."""
     scale = THUMB_PX / placed.crop_px
-    thumb_from_region = scale * shifted_source(placed.crop_from_frame, x0, y0)
-    thumb_from_region[:, 2] += (scale - 1) / 2  # pixel centres are at integers in both
-    luma = frame.planes[0][y0:y1, x0:x1].astype(np.float32)
-    thumb = warp(luma, thumb_from_region, THUMB_PX, THUMB_PX, border=cv2.BORDER_REPLICATE)
-    return thumb * np.float32(255 / (2**frame.layout.depth_bits - 1))
+    thumb_from_frame = scale * placed.crop_from_frame
+    thumb_from_frame[:, 2] += (scale - 1) / 2  # pixel centres are at integers in both
+    thumb = luma_crop(frame, thumb_from_frame, THUMB_PX)
+    assert thumb is not None, "a face outside the picture is not placed"
+    return thumb
 
 
 def known_before(earlier: Seen, seen: Seen, flow: cv2.DISOpticalFlow, max_weight: float) -> Before:
