@@ -138,3 +138,22 @@ def test_a_face_that_is_half_faded_in_is_changed_half_as_much() -> None:
     pasted = paste_into(frame, [RestoredFace(faded, noise)], strength=1.0)
     for one, other in zip(expected.planes, pasted.planes, strict=True):
         assert np.array_equal(one, other)
+
+
+def test_a_tint_near_the_border_of_grey_does_not_jump() -> None:
+    """A sepia film whose tint wavers by quarters of a level: what is pasted must not jump from grey to colour."""
+    luma = yuv_frame()
+    rng = np.random.default_rng(0)
+    pasted = []
+    for tint in np.arange(1.0, 8.0, 0.25):
+        blue, red = (np.full_like(plane, 128) for plane in luma.planes[1:])
+        red += np.floor(tint + rng.uniform(0, 1, red.shape)).astype(np.uint8)
+        frame = replace(luma, planes=(luma.planes[0], blue, red))
+        (face,) = aligned(frame, face_at((160.0, 120.0), 120.0))
+        redder = face.crop.astype(int)
+        redder[40:60, 40:60, 0] += 40
+        done = paste_into(frame, [RestoredFace(face, np.clip(redder, 0, 255).astype(np.uint8))], strength=1.0)
+        pasted.append(np.abs(done.planes[2].astype(int) - frame.planes[2]).max())
+    assert pasted[0] <= 1  # grey
+    assert pasted[-1] >= 12  # in colour
+    assert np.abs(np.diff(pasted)).max() <= pasted[-1] / 3

@@ -27,7 +27,14 @@ from vidrestore.layout import Plane
 from vidrestore.pixels import Region, whole_chroma_samples
 from vidrestore.stages.align import sampled_region
 from vidrestore.stages.crop_geometry import invert, region_of_crop, shifted_source, whole_shrink
-from vidrestore.stages.paste import GREY_SPREAD, around, clear_border_px, feather_ramp, overlapping_groups
+from vidrestore.stages.paste import (
+    GREY_SPREAD,
+    TINTED_SPREAD,
+    around,
+    clear_border_px,
+    feather_ramp,
+    overlapping_groups,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,7 +193,8 @@ def masked_changes(patches: Patches, members: Sequence[Member], crops: Tensor, r
     source = crops.permute(0, 3, 1, 2).float()
     change = restored.permute(0, 3, 1, 2).float() - source  # (N, 3, S, S)
     spread = (source - source.mean(dim=1, keepdim=True)).abs().mean(dim=(1, 2, 3), keepdim=True)
-    change = torch.where(spread < GREY_SPREAD, change.mean(dim=1, keepdim=True), change)
+    grey = ((TINTED_SPREAD - spread) / (TINTED_SPREAD - GREY_SPREAD)).clamp(0, 1)
+    change = torch.lerp(change, change.mean(dim=1, keepdim=True), grey)
     mean = (change * mask).sum(dim=(2, 3), keepdim=True) / mask.sum(dim=(2, 3), keepdim=True)
     strengths = patches.queues.upload_array(np.array([member.strength for member in members], dtype=np.float32))
     return torch.cat([(change - mean) * (mask * strengths[:, None, None, None]), mask], dim=1)

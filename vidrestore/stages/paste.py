@@ -26,9 +26,10 @@ FEATHER_END = 0.16
 CLEAR_BORDER_PX = 2.0
 """The mask is zero at least this far inside the crop's edge in the frame, so that a chroma sample shared by pixels
 inside and outside of the crop square keeps its value."""
-GREY_SPREAD = 3.0
-"""A crop whose channels lie within this mean distance of one another (levels of 255) is a grey picture; MPEG noise in
-the chroma of a black-and-white film stays below 2."""
+GREY_SPREAD, TINTED_SPREAD = 3.0, 4.5
+"""A crop whose channels lie within the first mean distance of one another (levels of 255) is a grey picture; MPEG noise
+in the chroma of a black-and-white film stays below 2. From the second on it is in colour. Between it is partly so, that
+a film near the border does not change colour from frame to frame."""
 
 
 def paste_faces(restored: Iterable[FrameFaces[RestoredFace]], *, strength: float) -> Iterator[RestoredFrame]:
@@ -95,7 +96,8 @@ def color_kept_layers(
     layers = cv2.cvtColor(change, cv2.COLOR_RGB2RGBA)  # the fourth is 1 ...
     layers = cv2.multiply(layers, cv2.merge([mask] * 4), dst=layers)  # ... and now the mask
     *sums, weight = cv2.sumElems(layers)
-    colors = np.full((3, 3), 1 / 3) if _is_grey(crop) else np.eye(3)
+    grey = _grey_share(crop)
+    colors = grey / 3 + (1 - grey) * np.eye(3)
     means = colors @ np.array(sums) / weight
     finish = np.zeros((4, 4))
     finish[:3, :3], finish[:3, 3] = strength * colors, -strength * means
@@ -103,9 +105,11 @@ def color_kept_layers(
     return np.asarray(cv2.transform(layers, finish), dtype=np.float32)
 
 
-def _is_grey(crop: NDArray[np.uint8]) -> bool:
+def _grey_share(crop: NDArray[np.uint8]) -> float:
+    """1 for a grey picture, 0 for one in colour."""
     from_mean = cv2.transform(crop.astype(np.float32), np.eye(3) - 1 / 3)
-    return float(cv2.norm(from_mean, cv2.NORM_L1)) < GREY_SPREAD * crop.size
+    spread = float(cv2.norm(from_mean, cv2.NORM_L1)) / crop.size
+    return min(max((TINTED_SPREAD - spread) / (TINTED_SPREAD - GREY_SPREAD), 0.0), 1.0)
 
 
 def clear_border_px(crop_from_frame: NDArray[np.float64], crop_px: int) -> int:
