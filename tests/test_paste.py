@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from tests.faces import aligned, face_at, inside_crop, smooth_picture, yuv_frame
 from vidrestore.face import RestoredFace
 from vidrestore.frame import Frame
 from vidrestore.images import frame_from_rgb
-from vidrestore.stages.paste import feather_mask, paste_into
+from vidrestore.stages.paste import clear_border_px, feather_mask, paste_into
 
 
 @pytest.mark.parametrize("side_px", [40.0, 128.0, 150.0, 230.0])
@@ -157,3 +158,11 @@ def test_a_tint_near_the_border_of_grey_does_not_jump() -> None:
     assert pasted[0] <= 1  # grey
     assert pasted[-1] >= 12  # in colour
     assert np.abs(np.diff(pasted)).max() <= pasted[-1] / 3
+
+
+def test_the_border_of_a_small_face_that_comes_nearer_does_not_step() -> None:
+    masks = []
+    for side_px in np.arange(40.0, 60.0, 0.25):
+        crop_from_frame = np.array([[256 / side_px, 0, 0], [0, 256 / side_px, 0]])
+        masks.append(feather_mask(256, clear_border_px(crop_from_frame, 256)))
+    assert max(np.abs(after - before).max() for before, after in pairwise(masks)) <= 0.03
