@@ -97,6 +97,83 @@ def test_a_flash_of_one_frame_is_no_cut(gain: float, offset: float) -> None:
         assert cuts_in(pictures) == [], seed
 
 
+@pytest.mark.parametrize("num_frames", [1, 2, 3])
+def test_a_flash_beside_a_cut_neither_hides_nor_moves_it(num_frames: int) -> None:
+    for seed in range(4):
+        pictures = [*shot(seed), *shot(seed + 1)]
+        for begin in (12, 12 - num_frames):
+            lit_by_flash = list(pictures)
+            for index in range(begin, begin + num_frames):
+                lit_by_flash[index] = lit(pictures[index], 2.2, 40)
+            assert cuts_in(lit_by_flash) == [12], (seed, begin)
+
+
+def test_light_that_pumps_slowly_by_half_is_no_cut_and_hides_none() -> None:
+    pictures = [picture for seed in range(8) for picture in shot(seed, num_frames=20)]
+    waves = np.sin(np.arange(len(pictures)) * 0.35)
+    pumping = [lit(picture, 1 + 0.5 * wave, 20 * wave) for picture, wave in zip(pictures, waves, strict=True)]
+    assert cuts_in(pumping) == [20 * k for k in range(1, 8)]
+
+
+@pytest.mark.parametrize("darkness", [1.0, 0.25])
+def test_a_white_blotch_of_4_percent_on_one_frame_is_no_cut(darkness: float) -> None:
+    for seed in range(6):
+        pictures = [lit(picture, darkness) for picture in shot(seed)]
+        cv2.ellipse(pictures[6], (60 + 30 * seed, 90), (35, 22), 30.0 * seed, 0, 360, 245, -1)
+        assert cuts_in(pictures) == [], seed
+
+
+def test_a_camera_that_whips_round_by_a_fifth_of_the_width_a_frame_makes_no_cut() -> None:
+    for seed in range(5):
+        wide = np.hstack([scene(seed), scene(seed + 20), scene(seed + 40)])
+        ways_px = 40 + np.cumsum([0, 0, 0, *(64 * np.sin(np.pi * (np.arange(8) + 0.5) / 8)), 0, 0, 0])
+        whipped = []
+        for way_px, speed_px in zip(ways_px, np.diff(ways_px, prepend=40), strict=True):
+            blurred = cv2.blur(wide, (1 + int(speed_px / 2), 1))
+            whipped.append(blurred[60 : 60 + HEIGHT_PX, int(way_px) : int(way_px) + WIDTH_PX].copy())
+        assert cuts_in(whipped) == [], seed
+
+
+def test_shots_of_three_frames_are_told_apart() -> None:
+    pictures = [picture for seed in range(12) for picture in shot(seed, num_frames=3)]
+    assert cuts_in(pictures) == [3 * k for k in range(1, 12)]
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_shots_that_fade_into_one_another_through_black_or_white_are_parted_once(level: int) -> None:
+    plain = np.full((HEIGHT_PX, WIDTH_PX), level, np.uint8)
+    parts = [(k + 1) / 9 for k in range(8)]
+    for seed in range(4):
+        first, second = shot(seed, 20), shot(seed + 1, 20)
+        first[12:] = [cv2.addWeighted(p, 1 - part, plain, part, 0) for p, part in zip(first[12:], parts, strict=True)]
+        second[:8] = [cv2.addWeighted(p, part, plain, 1 - part, 0) for p, part in zip(second[:8], parts, strict=True)]
+        (boundary,) = cuts_in([*first, *[plain] * 5, *second])
+        assert 12 <= boundary <= 33, seed
+
+
+@pytest.mark.parametrize("num_frames", [6, 12, 25])
+def test_a_dissolve_is_never_parted_twice(num_frames: int) -> None:
+    for seed in range(4):
+        first, second = shot(seed, num_frames + 8), shot(seed + 1, num_frames + 8)
+        mixed = [
+            cv2.addWeighted(first[8 + k], 1 - part, second[k], part, 0)
+            for k, part in enumerate((k + 1) / (num_frames + 1) for k in range(num_frames))
+        ]
+        boundaries = cuts_in([*first[:8], *mixed, *second[num_frames:]])
+        assert len(boundaries) <= 1, seed
+        assert all(8 <= boundary <= 8 + num_frames for boundary in boundaries), seed
+
+
+def test_a_title_on_black_is_one_shot() -> None:
+    cards = []
+    for index in range(12):
+        card = np.zeros((HEIGHT_PX, WIDTH_PX), np.uint8)
+        cv2.putText(card, "THE END", (90, 100 - index), cv2.FONT_HERSHEY_SIMPLEX, 1.0, 255, 2)
+        cards.append(card)
+    assert cuts_in(cards) == []
+    assert cuts_in([*shot(1), *cards, *shot(2)]) == [12, 24]
+
+
 def test_a_cut_behind_black_is_found_when_the_picture_comes_back() -> None:
     black = np.zeros((HEIGHT_PX, WIDTH_PX), np.uint8)
     assert cuts_in([*shot(1), *[black] * 10, *shot(2)]) == [22]
