@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidrestore.errors import TargetError
+from vidrestore.errors import SourceError, TargetError
 from vidrestore.face import PlacedFace, SkippedFace, TrackedFace
-from vidrestore.faces_file import FacesFile
+from vidrestore.faces_file import FacesFile, read_faces_file
 from vidrestore.frame import Frame, RestoredFrame
 from vidrestore.layout import PixelLayout
 from vidrestore.target import check_target
@@ -47,9 +47,11 @@ def test_every_face_of_every_frame_is_listed(tmp_path: Path) -> None:
         "detected_landmarks_px": None,
         "crop_corners_px": None,
         "restored": False,
+        "strength": 0.0,
         "reason": "smaller than 40 px",
     }
     assert restored["restored"] is True
+    assert restored["strength"] == 1.0
     assert restored["detected_landmarks_px"][0] == [0.5, 1.5]
     # outer edges of the crop's corner pixels, clockwise from top left
     assert restored["crop_corners_px"] == [[9.5, 19.5], [41.5, 19.5], [41.5, 51.5], [9.5, 51.5]]
@@ -59,6 +61,56 @@ def test_a_video_without_frames_gives_valid_json(tmp_path: Path) -> None:
     with FacesFile(tmp_path / "faces.json", width_px=2, height_px=2):
         pass
     assert json.loads((tmp_path / "faces.json").read_text())["frames"] == []
+
+
+def test_what_was_written_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "faces.json"
+    with FacesFile(path, width_px=200, height_px=100) as faces_file:
+        faces_file.write(done_frame(0))
+        faces_file.write(done_frame(1))
+    listed = read_faces_file(path)
+    assert (listed.width_px, listed.height_px) == (200, 100)
+    assert [frame.time_s for frame in listed.frames] == [0.0, 0.04]
+    left_alone, restored = listed.frames[0].faces
+    assert (left_alone.track_id, left_alone.restored, left_alone.strength) == (1, False, 0.0)
+    assert (restored.track_id, restored.restored, restored.strength) == (2, True, 1.0)
+    assert np.array_equal(restored.landmarks_px, np.arange(10).reshape(5, 2))
+
+
+def test_a_file_written_before_strengths_were_listed_is_read_too(tmp_path: Path) -> None:
+    path = tmp_path / "faces.json"
+    with FacesFile(path, width_px=200, height_px=100) as faces_file:
+        faces_file.write(done_frame(0))
+    path.write_text(path.read_text().replace(', "strength": 1.0', "").replace(', "strength": 0.0', ""))
+    assert "strength" not in path.read_text()
+    left_alone, restored = read_faces_file(path).frames[0].faces
+    assert (left_alone.strength, restored.strength) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        ("{", "no faces file"),
+        ("[]", "no faces file of version 1"),
+        ('{"version": 7}', "it says 7"),
+        ('{"version": 1, "width_px": 2, "height_px": 2}', "'frames' is missing"),
+        (
+            '{"version": 1, "width_px": 2, "height_px": 2, "frames": [{"time_s": 0, "faces": '
+            '[{"track_id": 3, "landmarks_px": [[1, 2]], "restored": true}]}]}',
+            "face 3 has landmarks",
+        ),
+        ('{"version": 1, "width_px": 2, "height_px": 2, "frames": [{"time_s": 0, "faces": [7]}]}', "damaged"),
+    ],
+)
+def test_another_file_is_refused_in_one_line(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "faces.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SourceError, match=message) as caught:
+        read_faces_file(path)
+    assert "\n" not in str(caught.value)
+    assert "restore --faces" in str(caught.value)
 
 
 def test_after_an_error_nothing_is_left(tmp_path: Path) -> None:

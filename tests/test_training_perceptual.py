@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from vidrestore.errors import OptionsError, WeightsError
 from vidrestore.face import template_px
+from vidrestore.models.arcface import ARCFACE_POINTS_PX, ARCFACE_PX, arcface_box
 from vidrestore.models.catalog import CATALOG
 from vidrestore.models.weights import file_sha256, pin
-from vidrestore.training.perceptual import ARCFACE_POINTS_PX, ARCFACE_PX, Identity, Lpips, VggPerceptual, arcface_box
+from vidrestore.training.perceptual import Identity, Lpips, VggPerceptual
 
 INSTALLED: dict[str, Callable[[], nn.Module]] = {
     "vgg19": lambda: VggPerceptual.installed("cpu"),

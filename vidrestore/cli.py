@@ -208,6 +208,48 @@ def info(input: Path) -> None:
         click.echo(line)
 
 
+@cli.command("report")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("restored", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: RESTORED's name with .html]")
+@click.option("--faces", type=click.Path(path_type=Path), help="The faces file of the run; else faces are looked for.")
+@click.option("--reference", type=click.Path(path_type=Path), help="The clean video, where there is one.")
+@click.option("--start", help="The --start of the run.")
+@click.option("--end", help="The --end of the run.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--overwrite", is_flag=True, help="Replace a report that exists.")
+def report_command(
+    source: Path,
+    restored: Path,
+    output: Path | None,
+    faces: Path | None,
+    reference: Path | None,
+    overwrite: bool,
+    **run_flags: Any,
+) -> None:
+    """Measure what RESTORED made of the faces in SOURCE: a page with figures, plots and pictures, and a JSON file.
+
+    Flicker, sharpness, trembling, delay and likeness, before and after; each is explained in the page.
+    """
+    from vidrestore.metrics.run import report_on
+
+    given = {name: value for name, value in run_flags.items() if value is not None}
+    options = Options().changed(given, origin="command line")
+    page = output or restored.with_suffix(".html")
+    report_on(
+        source,
+        restored,
+        page,
+        faces=faces,
+        reference=reference,
+        start_s=options.start,
+        end_s=options.end,
+        device=options.device,
+        overwrite=overwrite,
+    )
+    click.echo(str(page))
+
+
 @cli.command()
 @click.argument("model")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The .onnx file to write.")

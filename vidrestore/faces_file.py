@@ -2,16 +2,19 @@
 
     {"version": 1, "width_px": …, "height_px": …, "frames": [{"index": 0, "time_s": …, "faces": [{"track_id": 1,
       "score": …, "box_xyxy_px": [4], "landmarks_px": [[x, y] * 5] (smoothed), "detected_landmarks_px": [[x, y] * 5]
-      or null, "crop_corners_px": [[x, y] * 4] (clockwise from the crop's top left), "restored": true}]}]}
+      or null, "crop_corners_px": [[x, y] * 4] (clockwise from the crop's top left), "restored": true,
+      "strength": …}]}]}
 
 `detected_landmarks_px` is null where the detector was not asked (see --detect-every) or did not find the face. Faces
-that were left alone have `"restored": false`, a `"reason"`, and null for the crop corners. Coordinates are those of the
-stored picture (before any rotation that a player applies), `time_s` is the output's clock.
+that were left alone have `"restored": false`, a `"reason"`, and null for the crop corners. `strength`, 0 to 1, is how
+much of the restoration shows, before --strength: faces fade in and out; older files lack it. Coordinates are those of
+the stored picture (before any rotation that a player applies), `time_s` is the output's clock.
 """
 
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -19,6 +22,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from vidrestore.errors import SourceError
 from vidrestore.face import PlacedFace, SkippedFace, TrackedFace
 from vidrestore.frame import RestoredFrame
 from vidrestore.stages.crop_geometry import crop_corners_px
@@ -81,9 +85,10 @@ def _faces(done: RestoredFrame) -> Iterator[dict[str, Any]]:
 
 def _entry(face: PlacedFace | SkippedFace) -> dict[str, Any]:
     if isinstance(face, SkippedFace):
-        return {**_found(face.face), "crop_corners_px": None, "restored": False, "reason": face.reason}
+        return {**_found(face.face), "crop_corners_px": None, "restored": False, "strength": 0.0, "reason": face.reason}
     corners = crop_corners_px(face.crop_from_frame, face.crop_px)
-    return {**_found(face.face), "crop_corners_px": _rounded(corners), "restored": True}
+    strength = round(face.face.strength, 3)
+    return {**_found(face.face), "crop_corners_px": _rounded(corners), "restored": True, "strength": strength}
 
 
 def _found(face: TrackedFace) -> dict[str, Any]:
@@ -100,3 +105,65 @@ def _found(face: TrackedFace) -> dict[str, Any]:
 def _rounded(points: NDArray[np.floating[Any]]) -> Any:
     """Nested lists with thousandths of a pixel."""
     return np.round(points.astype(np.float64), 3).tolist()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ListedFace:
+    """A face as a faces file has it."""
+
+    track_id: int
+    landmarks_px: NDArray[np.float64]
+    """(5, 2) in frame pixels, smoothed."""
+    restored: bool
+    strength: float
+    """How much of the restoration shows, 0 to 1; 0 where the face was left alone."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ListedFrame:
+    """A frame as a faces file has it."""
+
+    time_s: float
+    """On the output's clock."""
+    faces: tuple[ListedFace, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ListedFaces:
+    """What a faces file says, as far as this program asks."""
+
+    width_px: int
+    height_px: int
+    frames: tuple[ListedFrame, ...]
+
+
+def read_faces_file(path: Path) -> ListedFaces:
+    """Read what `FacesFile` wrote. Raises SourceError for a file that is missing, damaged or of another kind."""
+    remedy = "write one with `vidrestore restore --faces`"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise SourceError(f"{path}: cannot be read ({exc.strerror}); {remedy}") from exc
+    except ValueError as exc:  # no JSON, no UTF-8
+        raise SourceError(f"{path}: no faces file ({exc}); {remedy}") from exc
+    version = content.get("version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        raise SourceError(f"{path}: no faces file of version {FORMAT_VERSION} (it says {version!r}); {remedy}")
+    try:
+        frames = tuple(
+            ListedFrame(float(frame["time_s"]), tuple(_listed(face) for face in frame["faces"]))
+            for frame in content["frames"]
+        )
+        return ListedFaces(int(content["width_px"]), int(content["height_px"]), frames)
+    except (KeyError, TypeError, ValueError) as exc:
+        what = f"{exc} is missing" if isinstance(exc, KeyError) else str(exc)
+        raise SourceError(f"{path}: a damaged faces file ({what}); {remedy}") from exc
+
+
+def _listed(face: dict[str, Any]) -> ListedFace:
+    landmarks_px = np.array(face["landmarks_px"], np.float64)
+    restored = bool(face["restored"])
+    strength = float(face.get("strength", restored))
+    if landmarks_px.shape != (5, 2) or not np.isfinite(landmarks_px).all() or not 0 <= strength <= 1:
+        raise ValueError(f"face {face['track_id']} has landmarks or a strength that cannot be")
+    return ListedFace(int(face["track_id"]), landmarks_px, restored, strength)

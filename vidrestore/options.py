@@ -48,6 +48,7 @@ class Options:
     end: float | None = option(None, "Stop before this: seconds or hh:mm:ss.", low=0.0, is_time=True)
     faces: Path | None = option(None, "Write what was found to this JSON file.")
     compare: Path | None = option(None, "Write original and restored side by side to this file.")
+    report: Path | None = option(None, "Write a page of measurements and pictures to this .html file.")
     detect_every: int = option(
         4, "Look for faces in every n-th frame, in more where they come, go or turn; 1: in every frame.", low=1, high=16
     )

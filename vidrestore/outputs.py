@@ -80,7 +80,16 @@ def check_outputs(target: Path, options: Options, *, source: Path) -> None:
     if not source.exists():
         raise SourceError(f"{source}: no such file; check the path")
     targets = [path for path in (target, options.faces, options.compare) if path is not None]
+    if options.report:
+        targets += report_files(options.report)
     for path in targets:
         check_target(path, source, overwrite=options.overwrite)
     if len({path.absolute() for path in targets}) < len(targets):
         raise TargetError(f"{target}: two outputs have the same name; choose different ones")
+
+
+def report_files(page: Path) -> tuple[Path, Path]:
+    """The page of `--report` and its JSON. Raises TargetError for another name than .html."""
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise TargetError(f"{page}: a report is a page; give it a name that ends in .html")
+    return page, page.with_suffix(".json")

@@ -56,6 +56,10 @@ def restore_video(
     weights) and other errors of `errors.py` for what they cannot.
     """
     source, target, options = Path(source), Path(target), options or Options()
+    if options.report:
+        from vidrestore.metrics.run import restore_and_report  # late: a room of its own, which calls this one
+
+        return restore_and_report(source, target, options, models=models, on_frame=on_frame)
     report = Report(source=str(source), target=str(target))
     begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
     check_outputs(target, options, source=source)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidrestore.compare import side_by_side
+from vidrestore.errors import OptionsError
 from vidrestore.faces_file import FacesFile
 from vidrestore.frame import Frame, RestoredFrame
 from vidrestore.images import check_image_target, frame_from_rgb, read_image, rgb_from_frame, write_image
@@ -22,6 +23,8 @@ def restore_still(source: Path, target: Path, options: Options, *, on_frame: OnF
     """Write `target`: the picture `source` with its faces restored. Raises as `restore_video` does."""
     report = Report(source=str(source), target=str(target))
     begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
+    if options.report:
+        raise OptionsError(f"{source}: is a still image, and --report measures faces over time; leave it out")
     check_outputs(target, options, source=source)
     check_image_target(target)
     if options.compare:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidrestore.errors import WeightsError
 
@@ -57,6 +57,19 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if all(key.startswith("module.") for key in state):
         state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
     return state
+
+
+def assign(module: nn.Module, state: Mapping[str, Tensor | None], path: Path, name: str, library: str) -> None:
+    """Put the tensors of a file in the place of the module's, which may have no memory; None is one that it lacks.
+
+    For a network `name` that a library builds. Raises WeightsError when they are not that network's.
+    """
+    try:
+        module.load_state_dict({key: value for key, value in state.items() if value is not None}, assign=True)
+    except RuntimeError as exc:  # the hash was right, so it is the library that has changed
+        raise WeightsError(
+            f"{path}: does not hold the layers of {name} as {library} builds it; install another version of {library}"
+        ) from exc
 
 
 def _open_tensors(path: Path) -> Mapping[Any, Any]:

@@ -9,18 +9,15 @@ the one that gets a package: a loss that was asked for and cannot be computed is
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidrestore.errors import OptionsError, WeightsError
-from vidrestore.face import template_px
-from vidrestore.models.state_dict import read_state_dict
-from vidrestore.models.weights import InstalledModel, find
+from vidrestore.errors import OptionsError
+from vidrestore.models.arcface import arcface_box, arcface_input, load_arcface
+from vidrestore.models.state_dict import assign, read_state_dict
+from vidrestore.models.weights import find
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Of RGB in [0, 1]: what torchvision's networks were trained with."""
@@ -29,17 +26,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 VGG_TAPS = {1: 1 / 32, 6: 1 / 16, 11: 1 / 8, 20: 1 / 4, 29: 1.0}
 """Index in torchvision's `vgg19().features` -> weight: relu1_1, 2_1, 3_1, 4_1 and 5_1, weighted as in pix2pixHD (Wang
 et al., CVPR 2018)."""
-
-ARCFACE_PX = 112
-"""Side of ArcFace's input."""
-ARCFACE_POINTS_PX = (
-    (38.2946, 51.6963),
-    (73.5318, 51.5014),
-    (56.0252, 71.7366),
-    (41.5493, 92.3655),
-    (70.7299, 92.2041),
-)
-"""Where the five points lie in it, in the order of `face.LANDMARKS` (InsightFace's alignment for 112 px)."""
 
 
 class _FrozenLoss(nn.Module, ABC):
@@ -85,7 +71,8 @@ class VggPerceptual(_FrozenLoss):
         with torch.device("meta"):  # 144 million random numbers less
             features = vgg19(weights=None).features[: max(VGG_TAPS) + 1]
         state = read_state_dict(model.path)
-        _assign(features, {key: state.get(f"features.{key}") for key in features.state_dict()}, model, "torchvision")
+        wanted = {key: state.get(f"features.{key}") for key in features.state_dict()}
+        assign(features, wanted, model.path, "vgg19", "torchvision")
         return cls(features, device)
 
     def per_image(self, output: Tensor, target: Tensor) -> Tensor:
@@ -138,7 +125,7 @@ class Lpips(_FrozenLoss):
         state = read_state_dict(model.path)
         # net.slice2.3.weight is features.3.weight of torchvision: the slices keep their layers' numbers.
         wanted = {key: f"features.{key.split('.', maxsplit=1)[1]}" for key in network.net.state_dict()}
-        _assign(network.net, {key: state.get(name) for key, name in wanted.items()}, model, "lpips")
+        assign(network.net, {key: state.get(name) for key, name in wanted.items()}, model.path, "alexnet", "lpips")
         return cls(network, device)
 
     def per_image(self, output: Tensor, target: Tensor) -> Tensor:
@@ -149,8 +136,7 @@ class Lpips(_FrozenLoss):
 class Identity(_FrozenLoss):
     """1 - cosine between ArcFace's embeddings (Deng et al., CVPR 2019): 0 the same person, about 1 another one.
 
-    The recogniser wants the face in a place of its own, so it gets that square of the crop, edges repeated where the
-    crop ends. Of GPEN's template the square is the middle two thirds.
+    The recogniser wants the face in a place of its own, so it gets that square of the crop.
     """
 
     def __init__(self, recogniser: nn.Module, template: str, device: torch.device | str = "cpu") -> None:
@@ -166,14 +152,7 @@ class Identity(_FrozenLoss):
     @classmethod
     def installed(cls, device: torch.device | str, template: str) -> "Identity":
         """With facexlib's IR-SE50. Raises WeightsError when `arcface-ir-se50` is not installed or not sound."""
-        model = find("arcface-ir-se50")
-        from facexlib.recognition.arcface_arch import Backbone  # late: facexlib takes seconds to load
-
-        # Not facexlib's own loader: it downloads into the package's folder, and needs a GPU.
-        with torch.device("meta"):
-            recogniser = Backbone(num_layers=50, drop_ratio=0.6, mode="ir_se")
-        _assign(recogniser, read_state_dict(model.path), model, "facexlib")
-        return cls(recogniser, template, device)
+        return cls(load_arcface(), template, device)
 
     def per_image(self, output: Tensor, target: Tensor) -> Tensor:
         with torch.no_grad():
@@ -182,32 +161,5 @@ class Identity(_FrozenLoss):
 
     def embeddings(self, images: Tensor) -> Tensor:
         """(N, 3, S, S) RGB in [-1, 1] -> (N, D), of length 1."""
-        crop_px = images.shape[-1]
-        x0, y0, x1, y1 = (round(edge * crop_px) for edge in self.box)
-        left, top = max(-x0, 0), max(-y0, 0)
-        padded = F.pad(images, (left, max(x1 - crop_px, 0), top, max(y1 - crop_px, 0)), mode="replicate")
-        square = padded[:, :, y0 + top : y1 + top, x0 + left : x1 + left]
-        small = F.interpolate(square, size=(ARCFACE_PX, ARCFACE_PX), mode="bilinear", antialias=True)
-        # Its training read pictures with OpenCV and never turned them round.
-        result: Tensor = self.recogniser(small.flip(1))
+        result: Tensor = self.recogniser(arcface_input(images, self.box))
         return result
-
-
-def arcface_box(template: str) -> tuple[float, float, float, float]:
-    """(x0, y0, x1, y1) of ArcFace's input in a crop, as fractions of its side, by least squares; may reach beyond."""
-    points, wanted = template_px(template, 1), np.array(ARCFACE_POINTS_PX) / ARCFACE_PX
-    spread = wanted - wanted.mean(axis=0)
-    side = float((spread * (points - points.mean(axis=0))).sum() / (spread**2).sum())
-    x0, y0 = (float(value) for value in points.mean(axis=0) - side * wanted.mean(axis=0))
-    return x0, y0, x0 + side, y0 + side
-
-
-def _assign(module: nn.Module, state: Mapping[str, Tensor | None], model: InstalledModel, library: str) -> None:
-    """Put a file's tensors in the place of the module's, which may have no memory. Raises WeightsError."""
-    try:
-        module.load_state_dict({key: value for key, value in state.items() if value is not None}, assign=True)
-    except RuntimeError as exc:  # the hash was right, so it is the library that has changed
-        raise WeightsError(
-            f"{model.path}: does not hold the layers of {model.spec.name} as {library} builds it; "
-            f"install another version of {library}"
-        ) from exc
