@@ -54,7 +54,7 @@ class Average:
         """The averages with these pictures of the next frame."""
         now = {face.face.track_id: (face.crop_from_frame, self._with(face, picture)) for face, picture in pictures}
         self._last = now
-        return [np.clip(np.rint(average), 0, 255).astype(np.uint8) for _, average in now.values()]
+        return [np.asarray(cv2.add(average, 0.0, dtype=cv2.CV_8U), np.uint8) for _, average in now.values()]
 
     def _with(self, face: AlignedFace, picture: Picture) -> NDArray[np.float32]:
         own = picture.astype(np.float32)

@@ -12,7 +12,7 @@ rises from 0.28 to 0.34 on the mildly degraded faces and stays as it is on the w
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -38,29 +38,47 @@ BLOCK_SHARE = 0.05
 """Side of a block, of the crop's: an eye's corner."""
 CHANGE_S = 0.5
 """Time constant with which the strength follows what is seen."""
+LOOK_S = 0.15
+"""Sharpness is measured so often: a third of `CHANGE_S`, and 0.1 ms a frame."""
 MIN_STRENGTH = 0.02
 """Less changes no sample by more than a level or two."""
 
 
+@dataclass(slots=True)
+class Given:
+    """What a face was given in the frame before."""
+
+    strength: float
+    sharpness: float
+    looked_s: float
+    """When it was last measured."""
+
+
 def give_strength(placed: Iterable[FrameFaces[PlacedFace]]) -> Iterator[FrameFaces[PlacedFace]]:
     """Every frame, in order; its faces with their strength, those without any set aside with the reason."""
-    last: dict[int, float] = {}
-    """By track id: what was given in the frame before."""
-    time_s = 0.0
+    last: dict[int, Given] = {}
+    """By track id."""
+    before_s = 0.0
     for found in placed:
-        part = 1 - math.exp(-max(found.frame.time_s - time_s, 0.0) / CHANGE_S)
         time_s = found.frame.time_s
-        given, faces, skipped = {}, [], list(found.skipped)
+        part = 1 - math.exp(-max(time_s - before_s, 0.0) / CHANGE_S)
+        before_s = time_s
+        now, faces, skipped = {}, [], list(found.skipped)
         for face in found.faces:
-            trust = slope(face.face.score, NO_FACE_SCORE, FACE_SCORE)
-            strength = trust * (1 - sharpness(found.frame, face))
-            before = last.get(face.face.track_id, strength)
-            strength = given[face.face.track_id] = before + part * (strength - before)
-            if strength >= MIN_STRENGTH:
-                faces.append(replace(face, face=replace(face.face, strength=face.face.strength * strength)))
+            track_id, trust = face.face.track_id, slope(face.face.score, NO_FACE_SCORE, FACE_SCORE)
+            given = last.get(track_id)
+            if given is None:
+                sharp = sharpness(found.frame, face)
+                given = Given(trust * (1 - sharp), sharp, time_s)
+            elif time_s - given.looked_s >= LOOK_S:
+                given.sharpness, given.looked_s = sharpness(found.frame, face), time_s
+            given.strength += part * (trust * (1 - given.sharpness) - given.strength)
+            now[track_id] = given
+            if given.strength >= MIN_STRENGTH:
+                faces.append(replace(face, face=replace(face.face, strength=face.face.strength * given.strength)))
             else:
                 skipped.append(SkippedFace(face.face, "sharp already" if trust > 0 else "too doubtful"))
-        last = given
+        last = now
         yield FrameFaces(found.frame, tuple(faces), tuple(skipped))
 
 
