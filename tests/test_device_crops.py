@@ -11,8 +11,8 @@ from vidrestore.device.planes import Piece, upload_patches, with_chroma_around
 from vidrestore.face import template_px
 from vidrestore.frame import Frame
 from vidrestore.layout import PixelLayout
-from vidrestore.stages.align import cut_crop, sampled_region
-from vidrestore.stages.crop_geometry import similarity
+from vidrestore.stages.align import cut_crop
+from vidrestore.stages.crop_geometry import sampled_region, similarity
 
 CROP_PX = 64
 PLACES = [

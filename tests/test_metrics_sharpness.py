@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vidrestore.metrics.sharpness import gradient_energy, sharpness_ratio
+from vidrestore.metrics.sharpness import gradient_energy, true_detail
 from vidrestore.training import losses
 from vidrestore.training.data import stack_images, to_network
 
@@ -12,9 +12,17 @@ from vidrestore.training.data import stack_images, to_network
 def test_blur_takes_sharpness_away_and_noise_adds_it(rng: np.random.Generator) -> None:
     picture = rng.integers(60, 200, (64, 64, 3), dtype=np.uint8)
     soft = cv2.GaussianBlur(picture, (0, 0), 1)
-    assert sharpness_ratio(soft, picture) < 0.2
-    assert sharpness_ratio(picture, soft) > 5
-    assert sharpness_ratio(picture, picture) == 1
+    noisy = np.clip(soft + rng.normal(0, 8, soft.shape), 0, 255).astype(np.uint8)
+    assert gradient_energy(soft) < 0.2 * gradient_energy(picture)
+    assert gradient_energy(noisy) > 1.5 * gradient_energy(soft)
+
+
+def test_noise_is_no_detail_and_blur_takes_detail_away(rng: np.random.Generator) -> None:
+    picture = cv2.resize(rng.integers(40, 220, (16, 16, 3), dtype=np.uint8), (64, 64), interpolation=cv2.INTER_CUBIC)
+    noisy = np.clip(picture + rng.normal(0, 8, picture.shape), 0, 255).astype(np.uint8)
+    assert true_detail(picture, picture) == pytest.approx(1)
+    assert true_detail(noisy, picture) == pytest.approx(1, abs=0.03)
+    assert true_detail(cv2.GaussianBlur(picture, (0, 0), 3), picture) < 0.7
 
 
 def test_a_ramp_has_its_slope_squared() -> None:

@@ -1,6 +1,7 @@
 """Who is who stays so: ids hold, gaps close, false alarms vanish, tracks end at cuts, and no frame is lost."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import cv2
@@ -9,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.fakes import face_at
+from tests.walkers import Way, scene
 from vidrestore.face import Detection, SkippedFace, TrackedFace
 from vidrestore.frame import Frame, FrameFaces
 from vidrestore.layout import PixelLayout
@@ -374,3 +376,105 @@ def test_live_a_lost_face_fades_from_where_it_was_last_seen() -> None:
     found = video([(walker(k),) if k < 20 else () for k in range(40)])
     strength = strengths(tracked(found, lag_s=0.0))
     np.testing.assert_allclose(strength[19:26], [1, 0.8, 0.6, 0.4, 0.2, 0, 0], atol=1e-6)
+
+
+def shot(found: Sequence[Found], lag_s: float = 0.5) -> list[Tracked]:
+    return list(track_faces(found, FaceTracker(lag_s=lag_s, is_cut=lambda _: False)))
+
+
+def ids_near(frames: Sequence[Tracked], way: Way) -> list[int]:
+    """Of the shown face nearest to where a person is, in each frame where there is one within 20 px."""
+    near = []
+    for k, frame in enumerate(frames):
+        place = way(k)
+        if place is None or not frame.faces:
+            continue
+        apart_px = [np.linalg.norm(face.box_xyxy_px.reshape(2, 2).mean(axis=0) - place) for face in frame.faces]
+        if min(apart_px) < 20:
+            near.append(frame.faces[int(np.argmin(apart_px))].track_id)
+    return near
+
+
+def hides(begin: int, end: int, x_px: float = 300) -> Way:
+    return lambda k: (x_px, 100) if begin <= k < end else None
+
+
+CROSSINGS: dict[str, tuple[Way, Way]] = {
+    "towards each other": (lambda k: (150 + 4 * k, 100), lambda k: (450 - 4 * k, 104)),
+    "fast": (lambda k: (110 + 8 * k, 98), lambda k: (530 - 8 * k, 104)),
+    "one overtakes": (lambda k: (300 + k, 100), lambda k: (130 + 5 * k, 104)),
+    "one stops behind, goes back": (lambda k: (180 + 4 * min(k, 30) - 4 * max(k - 45, 0), 98), lambda k: (300, 104)),
+    "one stops behind, goes on": (lambda k: (180 + 4 * min(k, 30) + 4 * max(k - 45, 0), 98), lambda k: (300, 104)),
+}
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("name", CROSSINGS)
+def test_people_who_cross_keep_their_ids_whoever_is_in_front(name: str, swapped: bool) -> None:
+    """One hides the other for 0.4 s and more; nobody takes the other's face or gets a third id."""
+    ways = CROSSINGS[name][::-1] if swapped and "stops" not in name else CROSSINGS[name]
+    out = shot(scene(ways, 75, faces=(2, 1) if swapped else (1, 2)))
+    assert {track_id for seen in ids(out) for track_id in seen} == {1, 2}
+    for way in ways:
+        known = ids_near([frame if k < 20 or k > 65 else replace(frame, faces=()) for k, frame in enumerate(out)], way)
+        assert len(known) > 20
+        assert len(set(known)) == 1
+
+
+@pytest.mark.parametrize("hidden_frames", [5, 8, 15, 22])
+def test_a_face_that_something_hides_fades_out_and_in_with_its_id_and_is_not_painted_on_it(hidden_frames: int) -> None:
+    out = shot(scene([lambda k: (300, 100)], 80, blob=hides(30, 30 + hidden_frames)))
+    assert {track_id for seen in ids(out) for track_id in seen} == {1}
+    strength = strengths(out)
+    assert max(strength[30 : 30 + hidden_frames]) < 1e-6
+    assert np.abs(np.diff(strength)).max() < 0.2001
+    assert min(strength[:25] + strength[30 + hidden_frames + 5 :]) > 1 - 1e-6
+
+
+@pytest.mark.parametrize("lag_s", [0.0, 0.5])
+@pytest.mark.parametrize("missed", [[30], [30, 31, 32], [30, 32, 34, 36], list(range(30, 37))])
+def test_a_face_that_is_missed_but_to_be_seen_does_not_blink(missed: list[int], lag_s: float) -> None:
+    found = [
+        replace(frame, faces=()) if k in missed else frame for k, frame in enumerate(scene([lambda k: (300, 100)], 60))
+    ]
+    out = shot(found, lag_s)
+    assert ids(out) == [(1,)] * 60
+    assert strengths(out) == [1.0] * 60
+
+
+def test_someone_who_comes_out_three_heads_aside_has_the_id_from_before() -> None:
+    way: Way = lambda k: (150, 100) if k < 35 else (330, 100)  # noqa: E731
+    both = scene([way], 70, blob=lambda k: (150, 100) if 30 <= k < 35 else (330, 100) if 35 <= k < 45 else None)
+    out = shot(both)
+    assert {track_id for seen in ids(out) for track_id in seen} == {1}
+    assert strengths(out)[45:50] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8], abs=1e-6)
+
+
+def test_who_is_away_for_two_seconds_comes_back_as_another() -> None:
+    out = shot(scene([lambda k: None if 30 <= k < 80 else (300, 100)], 110))
+    assert {track_id for seen in ids(out)[80:] for track_id in seen} == {2}
+
+
+@pytest.mark.parametrize("x_px", [300, 420])
+def test_a_stranger_who_comes_where_someone_left_gets_an_id_of_his_own(x_px: float) -> None:
+    first: Way = lambda k: (300, 100) if k < 30 else None  # noqa: E731
+    second: Way = lambda k: (x_px, 100) if k >= 40 else None  # noqa: E731
+    out = shot(scene([first, second], 80))
+    assert {track_id for seen in ids(out)[:30] for track_id in seen} == {1}
+    assert {track_id for seen in ids(out)[40:] for track_id in seen} == {2}
+
+
+def test_nobody_is_known_again_across_a_cut() -> None:
+    found = scene([lambda k: (300, 100)], 60)
+    out = list(track_faces(found, FaceTracker(is_cut=lambda frame: frame.index == 30)))
+    assert ids(out) == [(1,)] * 30 + [(2,)] * 30
+
+
+def test_of_those_who_have_left_nobody_is_remembered_for_longer_than_they_may_come_back() -> None:
+    def visit(k: int) -> tuple[float, float] | None:
+        return (100 + 50 * (k // 25), 100) if k % 25 < 12 else None
+
+    tracker = FaceTracker(is_cut=lambda _: False)
+    for frame in scene([visit], 200):
+        list(tracker.push(frame))
+        assert len(tracker._lost) <= 3

@@ -66,7 +66,7 @@ class TrackedFace:
     """A face followed over time. The geometry is smoothed; what the detector saw stays beside it."""
 
     track_id: int
-    """From 1; never used again after the track ends."""
+    """From 1; a face that comes back in the same shot within 1.5 s has it again."""
     box_xyxy_px: NDArray[np.float32]
     """(4,), smoothed."""
     landmarks_px: NDArray[np.float32]

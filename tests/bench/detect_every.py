@@ -25,7 +25,8 @@ from vidrestore.models.spec import FaceDetector
 from vidrestore.options import Options
 from vidrestore.stages.cuts import CutsAhead
 from vidrestore.stages.look import look_for_faces
-from vidrestore.stages.track import FaceTracker, matches, track_faces
+from vidrestore.stages.matching import matches
+from vidrestore.stages.track import FaceTracker, track_faces
 from vidrestore.video.read import VideoReader
 
 Tracked = list[FrameFaces[TrackedFace]]

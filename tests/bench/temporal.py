@@ -7,7 +7,8 @@ turn, meet, are hidden and cut (`temporal_set.py`). Printed are tables, and whic
   people of whom less than three landmarks can be seen do not count.
 - The faces: each frame restored alone -> by the pipeline with --temporal off, light and strong. Flow-warped difference
   of neighbours in levels, and in brackets that of the clean truth and of the source, with the clean truth's motion;
-  gradient energy as a share of that of frames restored alone, and in brackets the latter's of the clean truth's; PSNR
+  gradient energy as a share of that of frames restored alone, and in brackets the latter's of the clean truth's; the
+  detail that agrees with the clean truth, as noise does not, as a share of that of frames restored alone; PSNR
   against the clean truth, and in brackets the source's. A face is the ellipse that is restored in full; faces of which
   a landmark is hidden do not count.
 - What lips and lids do later than in the clean truth, in frames, and how much of their movement is left: the brightness
@@ -33,7 +34,7 @@ from vidrestore.frame import Frame, FrameFaces
 from vidrestore.images import rgb_from_frame
 from vidrestore.loading import Models, load_models
 from vidrestore.metrics.landmarks import delay_frames, jitter_percent
-from vidrestore.metrics.sharpness import gradient_energy
+from vidrestore.metrics.sharpness import gradient_energy, true_detail
 from vidrestore.metrics.warping import motion_between, warped_difference
 from vidrestore.models.catalog import EMBEDDED_DETECTOR, EMBEDDED_RESTORER
 from vidrestore.models.spec import ModelSpec
@@ -273,6 +274,8 @@ class FaceFigures:
     """Flow-warped difference of neighbours, in levels."""
     energy: float
     """Mean gradient energy."""
+    detail: float
+    """Share of the clean truth's gradient that is there; noise does not count."""
     psnr_db: float
     """Against the clean truth."""
     mouth: tuple[float, float]
@@ -284,6 +287,7 @@ def face_figures(scene: Scene, pictures: dict[str, list[Picture]]) -> dict[str, 
     """Of each list of T pictures."""
     warped: dict[str, list[float]] = {name: [] for name in pictures}
     energy: dict[str, list[float]] = {name: [] for name in pictures}
+    detail: dict[str, list[float]] = {name: [] for name in pictures}
     squares: dict[str, list[float]] = {name: [] for name in pictures}
     before = np.zeros(scene.clean[0].shape[:2], np.bool_)
     for number, clean in enumerate(scene.clean):
@@ -296,6 +300,7 @@ def face_figures(scene: Scene, pictures: dict[str, list[Picture]]) -> dict[str, 
             for name, versions in pictures.items():
                 now = versions[number][window]
                 energy[name].append(gradient_energy(now, region[window]))
+                detail[name].append(true_detail(now, clean[window], region[window]))
                 error = now[region[window]].astype(np.float64) - clean[window][region[window]]
                 squares[name].append(float(np.square(error).mean()))
                 if has_pair:
@@ -306,6 +311,7 @@ def face_figures(scene: Scene, pictures: dict[str, list[Picture]]) -> dict[str, 
         name: FaceFigures(
             float(np.nanmean(warped[name])),
             float(np.mean(energy[name])),
+            float(np.mean(detail[name])),
             float(10 * np.log10(255**2 / max(float(np.mean(squares[name])), 1e-9))),
             *moves[name],
         )
@@ -392,8 +398,8 @@ def print_tracks(results: Sequence[Result]) -> None:
 
 
 def print_faces(results: Sequence[Result], modes: Sequence[str]) -> None:
-    heads = ("flow-warped difference (clean, source)", "gradient energy (alone)", "PSNR, dB (source)")
-    print(f"| scene: alone -> {' -> '.join(modes)} | {' | '.join(heads)} |\n|---|---|---|---|")
+    heads = ("flow-warped difference (clean, source)", "gradient energy (alone)", "true detail", "PSNR, dB (source)")
+    print(f"| scene: alone -> {' -> '.join(modes)} | {' | '.join(heads)} |\n|---|---|---|---|---|")
     for result in results:
         faces = result.faces
         ways = [faces[name] for name in ("alone", *modes)]
@@ -403,7 +409,8 @@ def print_faces(results: Sequence[Result], modes: Sequence[str]) -> None:
         energy = arrows((way.energy / faces["alone"].energy for way in ways[1:]), 2)
         energy += f" ({faces['alone'].energy / faces['clean'].energy:.2f})"
         psnr_db = f"{arrows((way.psnr_db for way in ways), 1)} ({faces['source'].psnr_db:.1f})"
-        print(f"| {result.name} | {warped} | {energy} | {psnr_db} |")
+        detail = arrows((way.detail / faces["alone"].detail for way in ways[1:]), 2)
+        print(f"| {result.name} | {warped} | {energy} | {detail} | {psnr_db} |")
 
 
 def print_movements(results: Sequence[Result], modes: Sequence[str]) -> None:

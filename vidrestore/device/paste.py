@@ -25,8 +25,7 @@ from vidrestore.face import Before, PlacedFace
 from vidrestore.frame import Frame
 from vidrestore.layout import Plane
 from vidrestore.pixels import Region, whole_chroma_samples
-from vidrestore.stages.align import sampled_region
-from vidrestore.stages.crop_geometry import invert, region_of_crop, shifted_source, whole_shrink
+from vidrestore.stages.crop_geometry import invert, region_of_crop, sampled_region, shifted_source, whole_shrink
 from vidrestore.stages.paste import (
     GREY_SPREAD,
     TINTED_SPREAD,

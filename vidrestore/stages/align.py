@@ -11,17 +11,15 @@ from numpy.typing import NDArray
 from vidrestore.face import AlignedFace, PlacedFace, SkippedFace, TrackedFace, template_px
 from vidrestore.frame import Frame, FrameFaces
 from vidrestore.models.spec import ModelSpec
-from vidrestore.pixels import Region, rgb_region
-from vidrestore.stages.crop_geometry import region_of_crop, shifted_source, similarity, warp
-from vidrestore.stages.track import FADE_S
+from vidrestore.pixels import rgb_region
+from vidrestore.stages.crop_geometry import sampled_region, shifted_source, similarity, warp
+from vidrestore.stages.one_face import FADE_S
 
 MAX_CROP_SIDE_IN_FRAMES = 4.0
 """A crop square more than this many times larger than the frame comes from landmarks that fell onto one another."""
 LOYALTY = 1.25
 """A face that was restored in the last frame counts as this much larger when faces are chosen; smoothed boxes waver by
 a few percent."""
-SAMPLING_MARGIN_PX = 3
-"""Extra frame pixels around a crop square: cubic interpolation reads two beyond, rounding one more."""
 
 
 def place_faces(
@@ -134,12 +132,6 @@ def face_size_px(face: TrackedFace) -> float:
     return float(max(x2 - x1, y2 - y1))
 
 
-def sampled_region(frame: Frame, crop_from_frame: NDArray[np.float64], crop_px: int) -> Region | None:
-    """What is read of the picture for a crop; None when its square lies outside altogether."""
-    size = (frame.width_px, frame.height_px)
-    return region_of_crop(crop_from_frame, crop_px, *size, margin_px=SAMPLING_MARGIN_PX)
-
-
 def cut_crop(frame: Frame, crop_from_frame: NDArray[np.float64], crop_px: int) -> NDArray[np.uint8] | None:
     """(S, S, 3) uint8 RGB; beyond the picture its edge is repeated. None when the square lies outside altogether."""
     region = sampled_region(frame, crop_from_frame, crop_px)
@@ -149,13 +141,3 @@ def cut_crop(frame: Frame, crop_from_frame: NDArray[np.float64], crop_px: int) -
     crop_from_region = shifted_source(crop_from_frame, region[0], region[1])
     crop = warp(rgb, crop_from_region, crop_px, crop_px, border=cv2.BORDER_REPLICATE)
     return np.clip(np.rint(crop), 0, 255).astype(np.uint8)
-
-
-def luma_crop(frame: Frame, crop_from_frame: NDArray[np.float64], crop_px: int) -> NDArray[np.float32] | None:
-    """(S, S) levels of 255: as `cut_crop`, but of the first plane alone (luma; green of an RGB picture)."""
-    region = sampled_region(frame, crop_from_frame, crop_px)
-    if region is None:
-        return None
-    x0, y0, x1, y1 = region
-    levels = frame.planes[0][y0:y1, x0:x1].astype(np.float32) * np.float32(255 / (2**frame.layout.depth_bits - 1))
-    return warp(levels, shifted_source(crop_from_frame, x0, y0), crop_px, crop_px, border=cv2.BORDER_REPLICATE)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vidrestore.face import Before, PlacedFace
 from vidrestore.frame import Frame, FrameFaces
-from vidrestore.stages.align import luma_crop
+from vidrestore.stages.crop_geometry import luma_crop
 
 MAX_WEIGHT: Mapping[str, float] = {"off": 0.0, "light": 2.0, "strong": 6.0}
 """How many frames' worth the frames before may count, by the words of --temporal."""

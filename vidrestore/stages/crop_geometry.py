@@ -9,7 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vidrestore.frame import Frame
 from vidrestore.pixels import Region
+
+SAMPLING_MARGIN_PX = 3
+"""Extra frame pixels around a crop square: cubic interpolation reads two beyond, rounding one more."""
 
 
 def similarity(
@@ -55,6 +59,12 @@ def region_of_crop(
     x0, y0 = max(int(low[0]), 0), max(int(low[1]), 0)
     x1, y1 = min(int(high[0]), width_px), min(int(high[1]), height_px)
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+
+def sampled_region(frame: Frame, crop_from_frame: NDArray[np.float64], crop_px: int) -> Region | None:
+    """What is read of the picture for a crop; None when its square lies outside altogether."""
+    size = (frame.width_px, frame.height_px)
+    return region_of_crop(crop_from_frame, crop_px, *size, margin_px=SAMPLING_MARGIN_PX)
 
 
 def shifted_source(b_from_a: NDArray[np.float64], x_px: float, y_px: float) -> NDArray[np.float64]:
@@ -112,3 +122,14 @@ def warp(
         out_from_image = from_blocks(out_from_image, shrink)
     warped = cv2.warpAffine(image, out_from_image, (width_px, height_px), flags=flags, borderMode=border)
     return np.asarray(warped, dtype=np.float32)
+
+
+def luma_crop(frame: Frame, crop_from_frame: NDArray[np.float64], crop_px: int) -> NDArray[np.float32] | None:
+    """(S, S) levels of 255 of a crop's first plane (luma; green of an RGB picture); beyond the picture its edge is
+    repeated. None when the crop's square lies outside altogether."""
+    region = sampled_region(frame, crop_from_frame, crop_px)
+    if region is None:
+        return None
+    x0, y0, x1, y1 = region
+    levels = frame.planes[0][y0:y1, x0:x1].astype(np.float32) * np.float32(255 / (2**frame.layout.depth_bits - 1))
+    return warp(levels, shifted_source(crop_from_frame, x0, y0), crop_px, crop_px, border=cv2.BORDER_REPLICATE)

@@ -50,25 +50,36 @@ class Carried:
     """Standard deviation, in face sizes."""
 
 
-def carry_face(before: Frame, frame: Frame, box_xyxy_px: NDArray[np.float32]) -> Carried | None:
-    """The motion of what is in the box (of the frame before); None where the points do not agree on one."""
+def carry_face(
+    before: Frame, frame: Frame, box_xyxy_px: NDArray[np.float32], in_front_xyxy_px: NDArray[np.float32] | None = None
+) -> Carried | None:
+    """The motion of what is in the box (of the frame before); None where the points do not agree on one.
+
+    What lies in the boxes `in_front_xyxy_px` (N, 4) of the frame before is something else.
+    """
     x1, y1, x2, y2 = (float(side) for side in box_xyxy_px)
     size_px = float(box_size_px(box_xyxy_px))
     margin_px = MARGIN * size_px
     left, top = max(int(x1 - margin_px), 0), max(int(y1 - margin_px), 0)
     right, bottom = min(int(x2 + margin_px) + 1, frame.width_px), min(int(y2 + margin_px) + 1, frame.height_px)
     scale = min(FACE_PX / size_px, MAX_ENLARGEMENT)
+    block_px = max(int(1 / scale), 1)
+    right, bottom = right - (right - left) % block_px, bottom - (bottom - top) % block_px
     width_px, height_px = round((right - left) * scale), round((bottom - top) * scale)
     if min(width_px, height_px) < 2 * WINDOW_PX or before.planes[0].shape != frame.planes[0].shape:
         return None
     region = (slice(top, bottom), slice(left, right))
     size = (width_px, height_px)
-    earlier, later = reduced_luma(before, region, size), reduced_luma(frame, region, size)
+    earlier, later = reduced_luma(before, region, block_px, size), reduced_luma(frame, region, block_px, size)
     inset_x, inset_y = INSET * (x2 - x1), INSET * (y2 - y1)
     grid = np.meshgrid(np.linspace(x1 + inset_x, x2 - inset_x, GRID), np.linspace(y1 + inset_y, y2 - inset_y, GRID))
     # Pixel centres are at integers in both.
     ratio = np.array([width_px / (right - left), height_px / (bottom - top)])
-    points = (np.stack(grid, axis=-1).reshape(-1, 2) - (left, top) + 0.5) * ratio - 0.5
+    places = np.stack(grid, axis=-1).reshape(-1, 2)
+    if in_front_xyxy_px is not None:
+        low, high = in_front_xyxy_px[:, None, :2], in_front_xyxy_px[:, None, 2:]
+        places = places[~np.all((places >= low) & (places <= high), axis=2).any(axis=0)]
+    points = (places - (left, top) + 0.5) * ratio - 0.5
     inside = np.all((points >= 0) & (points <= (width_px - 1, height_px - 1)), axis=1)
     there, back, followed = there_and_back(earlier, later, points[inside].astype(np.float32))
     if followed.sum() < MIN_POINTS:
@@ -83,11 +94,15 @@ def carry_face(before: Frame, frame: Frame, box_xyxy_px: NDArray[np.float32]) ->
     return Carried(matrix, max(NOISE_PER_RESIDUAL * residual_px / FACE_PX, MIN_NOISE))
 
 
-def reduced_luma(frame: Frame, region: tuple[slice, slice], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The first plane (luma; green of an RGB picture) of a region, 8 bits, in (width, height) px."""
+def reduced_luma(frame: Frame, region: tuple[slice, slice], block_px: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The first plane (luma; green of an RGB picture) of a region, 8 bits, in (width, height) px.
+
+    Whole blocks are averaged and then sampled: averaging over parts of pixels takes ten times as long.
+    """
     part = frame.planes[0][region]
-    shrinks = part.shape[1] >= size[0]
-    small = cv2.resize(part, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    blocks = (part.shape[1] // block_px, part.shape[0] // block_px)
+    averaged = cv2.resize(part, blocks, interpolation=cv2.INTER_AREA) if block_px > 1 else part
+    small = cv2.resize(averaged, size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(small >> (frame.layout.depth_bits - 8), dtype=np.uint8)
 
 

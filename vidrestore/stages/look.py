@@ -22,8 +22,9 @@ from vidrestore.frame import Frame, FrameFaces
 from vidrestore.models.spec import FaceDetector
 from vidrestore.stages.cuts import CutsAhead
 from vidrestore.stages.detect import detect_faces
+from vidrestore.stages.matching import matches
 from vidrestore.stages.motion import rms
-from vidrestore.stages.track import MAX_HELD_FRAMES, matches
+from vidrestore.stages.track import MAX_HELD_FRAMES
 
 MAX_UNSEEN_S = 0.2
 """Longest time between looks. With it and every 4th frame the tracks of six clips and seven paths are 0.8 to 1.9 % of

@@ -205,6 +205,12 @@ class FaceMotion:
         newest = self._newest
         return moved(newest.state[0], newest.to_frame)[:4].astype(np.float32)
 
+    @property
+    def newest_landmarks_px(self) -> NDArray[np.float32]:
+        """(5, 2), from this and earlier frames."""
+        newest = self._newest
+        return moved(newest.state[0], newest.to_frame)[4:].reshape(5, 2).astype(np.float32)
+
     def oldest(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Box (4,) and landmarks (5, 2) in the oldest held frame, smoothed by all held frames."""
         coordinates_px = self._along_the_path(self._eased()).astype(np.float32)

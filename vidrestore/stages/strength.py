@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from vidrestore.face import PlacedFace, SkippedFace
 from vidrestore.frame import Frame, FrameFaces
-from vidrestore.stages.align import luma_crop
-from vidrestore.stages.crop_geometry import scale_of
+from vidrestore.stages.crop_geometry import luma_crop, scale_of
 
 NO_FACE_SCORE, FACE_SCORE = 0.3, 0.6
 """Detections below the first are restored not at all, from the second on fully. Faces of 24 px in 1920x1080 score 0.57

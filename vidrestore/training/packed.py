@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from vidrestore.errors import OptionsError, SourceError, TargetError
 from vidrestore.face import TEMPLATES, eye_distance_px, template_px
 from vidrestore.models.spec import FaceDetector
-from vidrestore.stages.align import MAX_CROP_SIDE_IN_FRAMES, SAMPLING_MARGIN_PX
-from vidrestore.stages.crop_geometry import region_of_crop, shifted_source, similarity, warp
+from vidrestore.stages.align import MAX_CROP_SIDE_IN_FRAMES
+from vidrestore.stages.crop_geometry import SAMPLING_MARGIN_PX, region_of_crop, shifted_source, similarity, warp
 from vidrestore.target import replaced_when_complete, writing
 from vidrestore.training.degrade_steps import Image
 
