@@ -14,7 +14,8 @@ from tests.walkers import Way, scene
 from vidrestore.face import Detection, SkippedFace, TrackedFace
 from vidrestore.frame import Frame, FrameFaces
 from vidrestore.layout import PixelLayout
-from vidrestore.stages.track import MAX_HELD_FRAMES, FaceTracker, track_faces
+from vidrestore.options import Options
+from vidrestore.stages.track import DEFAULT_LAG_S, MAX_HELD_FRAMES, FaceTracker, track_faces
 
 GRAY = PixelLayout("gray", "gray", 8, 0, 0, False, True, "bt709", "left")
 BLANK = np.zeros((36, 64), np.uint8)
@@ -192,6 +193,21 @@ def test_at_1000_frames_per_second_no_more_than_32_frames_are_held() -> None:
         in_flight += 1 - len(list(tracker.push(frame)))
         assert in_flight < MAX_HELD_FRAMES
     assert MAX_HELD_FRAMES == 32
+
+
+def test_a_longer_lag_is_had_in_full() -> None:
+    """3 s at 50 frames per second."""
+    tracker = FaceTracker(lag_s=3.0)
+    waited_ms = [
+        frame.frame.pts - out.frame.pts
+        for frame in video([(walker(0),)] * 200, step_ms=20)
+        for out in tracker.push(frame)
+    ]
+    assert set(waited_ms) == {3000}
+
+
+def test_the_default_lag_is_that_of_the_options() -> None:
+    assert Options().lag == DEFAULT_LAG_S
 
 
 def test_ten_minutes_of_faces_that_come_and_go_leave_nothing_behind() -> None:

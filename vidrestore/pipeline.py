@@ -103,7 +103,7 @@ def restored_frames(
         "detect",
         look_for_faces(frames, models.detector, cuts, every=options.detect_every, rotation_deg=rotation_deg),
     )
-    tracked = timed("track", track_faces(found, FaceTracker(is_cut=cuts.was_cut)))
+    tracked = timed("track", track_faces(found, FaceTracker(lag_s=options.lag, is_cut=cuts.was_cut)))
     placed = timed(
         "align",
         place_faces(tracked, models.restorer.spec, min_face_px=options.min_face_px, max_faces=options.max_faces),

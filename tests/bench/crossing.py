@@ -235,7 +235,10 @@ class Remembering:
 
 
 def who_is_who(faces: Sequence[TrackedFace], people: dict[int, Truth]) -> dict[int, TrackedFace]:
-    """The face that lies nearest to each person, if less than an eye distance off."""
+    """The face that lies nearest to each person, if less than an eye distance off.
+
+    Where two are in one place, the one that is seen goes with the one that is shown.
+    """
     numbers = list(people)
     if not faces or not numbers:
         return {}
@@ -244,7 +247,7 @@ def who_is_who(faces: Sequence[TrackedFace], people: dict[int, Truth]) -> dict[i
             [
                 np.linalg.norm(face.landmarks_px.mean(axis=0) - people[n].landmarks_px.mean(axis=0))
                 / eye_distance_px(people[n].landmarks_px)
-                + (10 if people[n].seen_part < HIDDEN else 0)
+                + (10 if (people[n].seen_part < HIDDEN) != (face.strength == 0) else 0)
                 for face in faces
             ]
             for n in numbers

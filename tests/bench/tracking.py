@@ -54,6 +54,8 @@ PATHS: dict[str, Path2D] = {
     ),
 }
 TEMPLATE = template_px("tight", 256)
+LAGS_S = (0, 0.04, 0.08, 0.2, 0.5, 1, 2, 10)
+"""The paths take 5 s, so that the last is the whole clip."""
 
 
 def noisy(clean: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -123,26 +125,38 @@ def flow_error_px(frames: list[Frame], found: list[FrameFaces[Detection]], truth
     return float(np.sqrt(np.mean(squares)))
 
 
+def tracked(frames: list[Frame], detector: FaceDetector, lag_s: float) -> list[FrameFaces[TrackedFace]]:
+    """As `restore` does it."""
+    cuts = CutsAhead()
+    looks = look_for_faces(frames, detector, cuts, every=Options().detect_every)
+    return list(track_faces(looks, FaceTracker(lag_s=lag_s, is_cut=cuts.was_cut)))
+
+
 def main(detector_name: str) -> None:
     detector = load_detector(detector_name, device="cpu")
     portrait, landmarks = portrait_and_landmarks(detector)
     heads = ("RMSE, px", "landmark jitter, %", "crop jitter, %")
     print("| path | " + " | ".join(f"{head}: detected, every frame, default" for head in heads) + " | flow, px |")
     print("|" + "---|" * (len(heads) + 2))
+    curve: dict[float, list[tuple[float, float, float]]] = {lag_s: [] for lag_s in LAGS_S}
     for name, path in PATHS.items():
         frames, true_points = moved(portrait, landmarks, path)
         truth = np.array(true_points)
         found = list(detect_faces(frames, detector, batch_frames=1))
         raw = np.array([frame.faces[0].landmarks_px for frame in found], np.float64)
-        cuts = CutsAhead()
-        looks = look_for_faces(frames, detector, cuts, every=Options().detect_every)
         rows = [
             (*error_and_jitter(raw, truth), error_and_jitter(crop_corners(raw), crop_corners(truth))[1]),
             figures(list(track_faces(found, FaceTracker())), truth),
-            figures(list(track_faces(looks, FaceTracker(is_cut=cuts.was_cut))), truth),
+            figures(tracked(frames, detector, Options().lag), truth),
         ]
         cells = (" -> ".join(f"{value:.2f}" for value in column) for column in zip(*rows, strict=True))
         print(f"| {name} | {' | '.join(cells)} | {flow_error_px(frames, found, truth):.3f} |", flush=True)
+        for lag_s, of_paths in curve.items():
+            of_paths.append(figures(tracked(frames, detector, lag_s), truth))
+    print("\n| --lag, s | " + " | ".join(map(str, LAGS_S)) + " |\n" + "|---" * (len(LAGS_S) + 1) + "|")
+    for column, head in enumerate(heads):
+        means = (f"{np.mean([row[column] for row in of_paths]):.2f}" for of_paths in curve.values())
+        print(f"| {head}, mean of the paths | {' | '.join(means)} |")
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ from vidrestore.stages.matching import MAX_DISTANCE, distances_of_looks, matches
 from vidrestore.stages.one_face import BLIND_GAP_S, LONE_GAP_S, Track
 
 DEFAULT_LAG_S = 0.5
-"""Smoothing gains nothing measurable from a longer one."""
+"""Jitter of the crop is no lower with a longer one, of which the memory is the price (`tests/bench/tracking.py`)."""
 MAX_HELD_FRAMES = 32
-"""Bounds the memory at high frame rates: 0.5 s at 60 fps are 31 frames, 0.4 GB of 8-bit 4:2:0 at 4K. Others wait
-in other stages: `MAX_WAIT_FRAMES` in `pipeline.py` has the sum."""
+"""Bounds the memory at high frame rates: 0.5 s at 60 fps are 31 frames, 0.4 GB of 8-bit 4:2:0 at 4K. With a longer lag
+than the default as many times more. Others wait in other stages: `MAX_WAIT_FRAMES` in `pipeline.py` has the sum."""
 START_SCORE = 0.5
 """Only a detection at least so confident begins a track; any may continue one. The embedded detector gives faces of
 24 px in 1920x1080 scores from 0.57 on; false alarms are for `CONFIRM_S` (one_face.py) to sort out."""
@@ -69,6 +69,7 @@ class FaceTracker:
         if not lag_s >= 0:
             raise ValueError(f"lag_s is {lag_s}; it must be 0 or more")
         self._lag_s = lag_s
+        self._max_held_frames = round(MAX_HELD_FRAMES * max(lag_s / DEFAULT_LAG_S, 1.0))
         self._is_cut = is_cut or CutDetector().is_cut
         self._held: deque[HeldFrame] = deque()
         self._tracks: list[Track] = []
@@ -204,7 +205,7 @@ class FaceTracker:
             return False
         oldest, newest = self._held[0].found.frame, self._held[-1].found.frame
         waited_s = float((newest.pts - oldest.pts) * newest.time_base)
-        return waited_s >= self._lag_s or len(self._held) >= MAX_HELD_FRAMES
+        return waited_s >= self._lag_s or len(self._held) >= self._max_held_frames
 
     def _release_oldest(self) -> FrameFaces[TrackedFace]:
         held = self._held.popleft()
