@@ -6,7 +6,15 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from vidrestore.face import template_px
-from vidrestore.metrics.landmarks import MAX_DELAY_FRAMES, akd, delay_frames, jitter_percent, tlme
+from vidrestore.metrics.landmarks import (
+    MAX_DELAY_FRAMES,
+    akd,
+    delay_frames,
+    jitter_percent,
+    root_mean_square,
+    second_differences_percent,
+    tlme,
+)
 
 EYES_PX = 50.0
 
@@ -34,6 +42,17 @@ def test_with_a_reference_the_motion_of_the_head_is_no_trembling(rng: np.random.
     assert jitter_percent(shaking) > 10
     assert jitter_percent(shaking, shaking) == 0
     assert jitter_percent(shaking + 2.0, shaking) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_face_that_glides_does_not_tremble_where_frames_come_unevenly(rng: np.random.Generator) -> None:
+    """Of a phone: 20 to 83 ms between frames."""
+    times_s = np.cumsum(rng.choice([0.020, 0.033, 0.050, 0.083], 40))
+    gliding = face() + 100 * times_s[:, None, None] * np.array([1.0, -0.5])
+    assert root_mean_square(second_differences_percent(gliding)) > 5
+    assert root_mean_square(second_differences_percent(gliding, times_s=times_s)) == pytest.approx(0, abs=1e-9)
+    shaking = face() + rng.normal(0, 0.5, (40, 5, 2))
+    even = second_differences_percent(shaking, times_s=np.arange(40) / 25)
+    assert even[1:-1] == pytest.approx(second_differences_percent(shaking)[1:-1])
 
 
 def test_frames_without_a_face_are_left_out() -> None:
@@ -85,5 +104,8 @@ def test_where_nothing_happens_no_delay_is_made_up() -> None:
     assert np.isnan(delay_frames(np.sin(ramp)[:5], np.sin(ramp)[:5]))
     assert np.isnan(delay_frames(np.full(50, np.nan), ramp))
     assert abs(delay_frames(np.sin(ramp / 9), np.sin((ramp - 20) / 9))) <= MAX_DELAY_FRAMES
+    for seed in range(20):  # each of two videos with a noise of its own
+        one, other = np.random.default_rng(seed).normal(0, 1, (2, 60))
+        assert np.isnan(delay_frames(one, other))
     with pytest.raises(ValueError, match="both must be"):
         delay_frames(still, ramp[:-1])

@@ -1,5 +1,6 @@
 """Two videos are compared frame by frame, face by face, or refused in one line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,10 +17,12 @@ from tests.measured_clips import (
     write_faces,
 )
 from vidrestore.errors import SourceError
-from vidrestore.metrics.figures import FIGURES, over_time, values_of
+from vidrestore.face import template_px
+from vidrestore.metrics.figures import FIGURES, over_time, squares_px, values_of
 from vidrestore.metrics.identity import FaceRecogniser
-from vidrestore.metrics.kept_pictures import MAX_LINES, MAX_STILLS, MAX_TRACKS, SIDE_PX, KeptPictures
+from vidrestore.metrics.kept_pictures import GAP_LEVEL, MAX_LINES, MAX_STILLS, MAX_TRACKS, SIDE_PX, KeptPictures
 from vidrestore.metrics.measure import Measured, measure
+from vidrestore.stages.crop_geometry import crop_corners_px, similarity
 
 
 def figures(measured: Measured) -> dict[str, dict[str, float]]:
@@ -91,6 +94,16 @@ def test_the_detectors_trembling_shows_in_each_video_and_the_smoothed_crop_does_
     assert found["crop_jitter"]["restored"] < 1e-6
 
 
+def test_the_squares_of_all_frames_are_those_of_each(rng: np.random.Generator) -> None:
+    template = template_px("gpen", 1)
+    landmarks_px = 300 + 90 * template @ np.array([[0.9, 0.4], [-0.4, 0.9]]) + rng.normal(0, 3, (6, 5, 2))
+    expected = [crop_corners_px(similarity(points, template), 1) for points in landmarks_px]
+    landmarks_px[2] = np.nan
+    found = squares_px(landmarks_px)
+    assert np.isnan(found[2]).all()
+    assert np.delete(found, 2, axis=0) == pytest.approx(np.delete(expected, 2, axis=0), abs=1e-6)
+
+
 def test_where_the_recogniser_is_installed_every_fifth_frame_is_compared(
     clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +142,28 @@ def test_faces_that_were_left_alone_are_listed_and_not_measured(clips: Path, tmp
     measured = measure(paths, faces=faces, device="cpu", detector=detector_in_crops())
     assert measured.tracks == ()
     assert measured.presence[3].strengths == [0.0] * NUM_FRAMES
+
+
+def test_faces_of_whose_restoration_nothing_shows_are_not_measured(clips: Path, tmp_path: Path) -> None:
+    """As of one that a tracker took for a face for two frames, and had not begun to fade in."""
+    paths = {"source": clips / "source.mkv", "restored": clips / "source.mkv"}
+    faces = write_faces(tmp_path / "faces.json", strength=0)
+    measured = measure(paths, faces=faces, device="cpu", detector=detector_in_crops())
+    assert measured.tracks == ()
+    assert list(measured.presence) == [3]
+
+
+def test_before_and_after_are_of_the_same_frames(clips: Path) -> None:
+    """What the detector misses in a bad source, first of all where it trembles most, must not flatter the source."""
+    (track,) = measured_against_source(clips, "flickering.mkv").tracks
+    jitter = next(figure for figure in FIGURES if figure.key == "landmark_jitter")
+    source, restored = track.videos["source"].landmarks_px.copy(), track.videos["restored"].landmarks_px.copy()
+    restored[15:] += np.where(np.arange(len(restored) - 15) % 2, 9, -9)[:, None, None]
+    source[14:] = np.nan
+    videos = {"source": replace(track.videos["source"], landmarks_px=source)}
+    videos["restored"] = replace(track.videos["restored"], landmarks_px=restored)
+    values = values_of(jitter, [replace(track, videos=videos)])
+    assert values["restored"] == pytest.approx(values["source"], abs=0.01)
 
 
 def test_without_a_faces_file_faces_are_found_and_followed(clips: Path) -> None:
@@ -186,6 +221,15 @@ def test_pictures_are_kept_of_the_longest_tracks_only() -> None:
     held = [track_id for track_id in range(40) if kept.of(track_id)]
     assert len(held) == MAX_TRACKS
     assert sum(track_id % 2 for track_id in held) <= 1  # the one that may still go on
+
+
+def test_time_goes_on_in_the_x_t_slice_while_a_face_is_away() -> None:
+    kept = KeptPictures(eye_line=0.4)
+    for frame in (5, 6, 9):
+        kept.add(1, frame, {"source": np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)})
+    pictures = kept.of(1)
+    assert pictures is not None
+    assert pictures.eye_lines["source"][0, :, 0].tolist() == [0, 0, GAP_LEVEL, GAP_LEVEL, 0]
 
 
 def test_a_long_track_keeps_evenly_spread_stills() -> None:

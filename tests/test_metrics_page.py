@@ -14,7 +14,7 @@ from vidrestore.errors import TargetError
 from vidrestore.metrics.figures import FIGURES
 from vidrestore.metrics.measure import Measured, Presence, measure
 from vidrestore.metrics.page import as_dict, as_html, write_page
-from vidrestore.metrics.plots import MAX_POINTS, thinned, timeline
+from vidrestore.metrics.plots import MAX_POINTS, frames_per_point, thinned, timeline
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,8 @@ def test_the_page_has_the_numbers_of_its_json(measured: Measured) -> None:
     page, content = as_html(measured), as_dict(measured)
     for figure in FIGURES:
         for value in content["figures"][figure.key]["values"].values():
-            assert f">{value:.{figure.decimals}f}<" in page or f">{value - 1e-9:.{figure.decimals}f}<" in page
+            shown = (f">{round(near, figure.decimals) + 0.0:.{figure.decimals}f}<" for near in (value, value - 1e-9))
+            assert any(each in page for each in shown)
     flicker = content["figures"]["warped_difference"]["values"]
     assert flicker["restored"] > 4 * flicker["source"]
     (track,) = content["tracks"]
@@ -90,6 +91,22 @@ def test_the_page_has_the_numbers_of_its_json(measured: Measured) -> None:
     assert content["cuts"] == [12]
     assert content["faces"]["3"]["strengths"] == [1.0] * 24
     json.dumps(content, allow_nan=False)
+
+
+def test_every_picture_is_told_to_those_who_cannot_see_it(measured: Measured) -> None:
+    page = as_html(measured)
+    assert 'alt=""' not in page
+    assert 'alt="Face 3, x-t slice, before"' in page
+    assert 'alt="Face 3 at 0.00 s, after"' in page
+    assert page.count('<div role="img" aria-label="') == page.count("<svg")
+
+
+def test_a_track_longer_than_its_x_t_slice_says_where_the_slice_ends(measured: Measured) -> None:
+    (track,) = measured.tracks
+    assert track.pictures is not None
+    lines = {name: slice_[:, :10] for name, slice_ in track.pictures.eye_lines.items()}
+    shorter = replace(track, pictures=replace(track.pictures, eye_lines=lines))
+    assert "from 0.00 to 0.92 s (here to 0.36 s): " in as_html(replace(measured, tracks=(shorter,)))
 
 
 def test_names_of_files_cannot_break_the_page(measured: Measured) -> None:
@@ -128,5 +145,8 @@ def test_a_whole_films_plot_stays_small() -> None:
     assert len(places) == len(means) <= MAX_POINTS
     assert np.isnan(means[0])
     assert means[-1] == 5
+    assert frames_per_point(len(times_s)) == 286
+    # A point stands in the middle of the frames that it is of.
+    assert places[0] == pytest.approx(285 / 2 / 25)
     many = {track_id: Presence([10 * track_id, 10 * track_id + 1], [1.0, 0.5]) for track_id in range(300)}
     assert len(re.findall("face [0-9]+<", timeline(times_s[:4000], many, []))) == 40

@@ -1,7 +1,11 @@
 """`restore --report` and `vidrestore report`: the page appears, and the video is what it would have been."""
 
 import json
+import math
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from tests.clips import CLIPS
 from tests.fakes import FixedDetector, IdentityRestorer, face_at
 from tests.measured_clips import detector_in_crops, flickering, write_clip, write_faces
 from vidrestore import cli
+from vidrestore.cli import main
 from vidrestore.errors import SourceError, TargetError
 from vidrestore.loading import Models
 from vidrestore.metrics import measure
@@ -87,11 +92,11 @@ def test_the_command_writes_page_and_json_and_says_where(
     source = write_clip(tmp_path / "a.mkv")
     restored = write_clip(tmp_path / "b.mkv", flickering)
     faces = write_faces(tmp_path / "f.json")
-    page = tmp_path / "b.html"
+    page = tmp_path / "b_report.html"
     arguments = ("report", source, restored, "--faces", faces, "--reference", source, "--device", "cpu")
     assert run(*arguments) == 0
     assert capsys.readouterr().out == f"{page}\n"
-    content = json.loads((tmp_path / "b.json").read_text())
+    content = json.loads((tmp_path / "b_report.json").read_text())
     assert set(content["figures"]["psnr_db"]["values"]) == {"source", "restored"}
     assert run(*arguments) == 2
     assert "exists already; use --overwrite" in capsys.readouterr().err
@@ -109,6 +114,97 @@ def test_videos_that_do_not_belong_together_are_one_line_and_leave_no_page(
     assert error.count("\n") == 1
     assert not (tmp_path / "r.html").exists()
     assert not (tmp_path / "r.json").exists()
+
+
+Content = dict[str, Any]
+
+
+def first_face(content: Content) -> dict[str, Any]:
+    face: dict[str, Any] = content["frames"][0]["faces"][0]
+    return face
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda it: first_face(it).update(landmarks_px=[[50, 50]] * 5), "span no face"),
+        (lambda it: first_face(it).update(landmarks_px=[[1e300, 3], [-1e300, 5], [1, 1], [1, 2], [3, 4]]), "landmarks"),
+        (lambda it: first_face(it)["landmarks_px"][0].__setitem__(0, 10**400), "too large"),
+        (lambda it: first_face(it).update(track_id=math.inf), "damaged"),
+        (lambda it: first_face(it).update(restored="false"), "neither true nor false"),
+        (lambda it: it["frames"][0]["faces"].append(first_face(it)), "one face twice"),
+        (lambda it: it.update(width_px=math.inf), "damaged"),
+        (lambda it: it["frames"][3].update(time_s=7.0), "frame 3 is not when"),
+        (lambda it: it["frames"][3].update(time_s=math.nan), "frame 3 is not when"),
+    ],
+)
+def test_a_faces_file_edited_into_nonsense_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Content], None],
+    message: str,
+) -> None:
+    monkeypatch.setattr(measure, "load_detector", lambda *_, **__: detector_in_crops())
+    source, faces = write_clip(tmp_path / "a.mkv"), write_faces(tmp_path / "f.json")
+    content = json.loads(faces.read_text())
+    spoil(content)
+    faces.write_text(json.dumps(content))
+    assert run("report", source, source, "--faces", faces, "-o", tmp_path / "r.html", "--device", "cpu") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_a_faces_file_of_brackets_without_end_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, faces = write_clip(tmp_path / "a.mkv"), tmp_path / "f.json"
+    faces.write_text("[" * 100_000)
+    assert run("report", source, source, "--faces", faces, "-o", tmp_path / "r.html", "--device", "cpu") == 2
+    assert "no faces file" in capsys.readouterr().err
+
+
+def test_a_still_image_cannot_be_reported_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    still = tmp_path / "still.png"
+    still.write_bytes(b"no matter")
+    assert run("report", still, write_clip(tmp_path / "b.mkv"), "-o", tmp_path / "r.html") == 2
+    assert "is a still image" in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_unicode_has_a_page_too(tmp_path: Path) -> None:
+    source = tmp_path / os.fsdecode(b"\xff.mkv")
+    try:
+        os.replace(write_clip(tmp_path / "a.mkv"), source)
+    except OSError:
+        pytest.skip("this file system takes Unicode names only")
+    report_on(source, source, tmp_path / "r.html", faces=write_faces(tmp_path / "f.json"), detector=detector_in_crops())
+    assert "dcff.mkv" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_ctrl_c_while_measuring_leaves_the_video_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vidrestore.metrics.run.measure", interrupted)
+    source = CLIP.make(tmp_path)
+    options = Options(lossless=True, min_face_px=1, report=tmp_path / "r.html")
+    with pytest.raises(KeyboardInterrupt, match=r"out.mkv itself is complete"):
+        restore_video(source, tmp_path / "out.mkv", options, models=models())
+    assert (tmp_path / "out.mkv").exists()
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_the_command_line_says_that_the_video_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt("r.html was not written; out.mkv itself is complete")
+
+    monkeypatch.setattr("vidrestore.cli.run", interrupted)
+    with pytest.raises(SystemExit) as left:
+        main(["restore", str(CLIP.make(tmp_path))])
+    assert left.value.code == 130
+    assert capsys.readouterr().err.endswith("interrupted; r.html was not written; out.mkv itself is complete\n")
 
 
 def test_a_report_never_takes_the_place_of_what_it_reads(tmp_path: Path) -> None:

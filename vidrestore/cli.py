@@ -46,10 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(EXIT_BAD_INPUT)
     except click.ClickException as exc:
         _leave(EXIT_BAD_INPUT, f"{exc.format_message()} (see vidrestore --help)")
-    except Terminated:
-        _leave(EXIT_TERMINATED, "terminated; nothing was written")
-    except KeyboardInterrupt:
-        _leave(EXIT_INTERRUPTED, "interrupted; nothing was written")
+    except Terminated as exc:
+        _leave(EXIT_TERMINATED, f"terminated; {str(exc) or 'nothing was written'}")
+    except KeyboardInterrupt as exc:
+        _leave(EXIT_INTERRUPTED, f"interrupted; {str(exc) or 'nothing was written'}")
     except InputError as exc:
         _leave(EXIT_BAD_INPUT, str(exc))
     except VidrestoreError as exc:
@@ -211,7 +211,7 @@ def info(input: Path) -> None:
 @cli.command("report")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("restored", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: RESTORED's name with .html]")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: <stem>_report.html beside RESTORED]")
 @click.option("--faces", type=click.Path(path_type=Path), help="The faces file of the run; else faces are looked for.")
 @click.option("--reference", type=click.Path(path_type=Path), help="The clean video, where there is one.")
 @click.option("--start", help="The --start of the run.")
@@ -235,7 +235,7 @@ def report_command(
 
     given = {name: value for name, value in run_flags.items() if value is not None}
     options = Options().changed(given, origin="command line")
-    page = output or restored.with_suffix(".html")
+    page = output or restored.with_name(f"{restored.stem}_report.html")
     report_on(
         source,
         restored,

@@ -23,12 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidrestore.errors import SourceError
-from vidrestore.face import PlacedFace, SkippedFace, TrackedFace
+from vidrestore.face import PlacedFace, SkippedFace, TrackedFace, template_px
 from vidrestore.frame import RestoredFrame
-from vidrestore.stages.crop_geometry import crop_corners_px
+from vidrestore.stages.crop_geometry import crop_corners_px, scale_of, similarity
 from vidrestore.target import replaced_when_complete, writing
 
 FORMAT_VERSION = 1
+MAX_PX = 1e6
+"""No picture is so large, nor a place in it so far off; beyond it lies nothing but overflow."""
+MIN_SIDE_PX = 1.0
+"""Of a head's square. What is smaller is no face."""
 
 
 class FacesFile:
@@ -144,26 +148,37 @@ def read_faces_file(path: Path) -> ListedFaces:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise SourceError(f"{path}: cannot be read ({exc.strerror}); {remedy}") from exc
-    except ValueError as exc:  # no JSON, no UTF-8
+    except (ValueError, RecursionError) as exc:  # no JSON, no UTF-8, brackets without end
         raise SourceError(f"{path}: no faces file ({exc}); {remedy}") from exc
     version = content.get("version") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
         raise SourceError(f"{path}: no faces file of version {FORMAT_VERSION} (it says {version!r}); {remedy}")
     try:
-        frames = tuple(
-            ListedFrame(float(frame["time_s"]), tuple(_listed(face) for face in frame["faces"]))
-            for frame in content["frames"]
-        )
+        frames = tuple(ListedFrame(float(frame["time_s"]), _all_listed(frame["faces"])) for frame in content["frames"])
         return ListedFaces(int(content["width_px"]), int(content["height_px"]), frames)
-    except (KeyError, TypeError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError, OverflowError) as exc:
         what = f"{exc} is missing" if isinstance(exc, KeyError) else str(exc)
         raise SourceError(f"{path}: a damaged faces file ({what}); {remedy}") from exc
 
 
+def _all_listed(faces: list[dict[str, Any]]) -> tuple[ListedFace, ...]:
+    """Those of one frame."""
+    listed = tuple(_listed(face) for face in faces)
+    if len({face.track_id for face in listed}) < len(listed):
+        raise ValueError("a frame has one face twice")
+    return listed
+
+
 def _listed(face: dict[str, Any]) -> ListedFace:
+    track_id, restored = int(face["track_id"]), face["restored"]
     landmarks_px = np.array(face["landmarks_px"], np.float64)
-    restored = bool(face["restored"])
     strength = float(face.get("strength", restored))
-    if landmarks_px.shape != (5, 2) or not np.isfinite(landmarks_px).all() or not 0 <= strength <= 1:
-        raise ValueError(f"face {face['track_id']} has landmarks or a strength that cannot be")
-    return ListedFace(int(face["track_id"]), landmarks_px, restored, strength)
+    if not isinstance(restored, bool) or not 0 <= strength <= 1:
+        raise ValueError(f"face {track_id} has a strength that cannot be, or neither true nor false for restored")
+    # Nan is not less than anything.
+    if landmarks_px.shape != (5, 2) or not (np.abs(landmarks_px) < MAX_PX).all():
+        raise ValueError(f"face {track_id} has landmarks that cannot be")
+    # Of one left alone they may well have fallen onto one another.
+    if restored and not 1 / MAX_PX < scale_of(similarity(landmarks_px, template_px("gpen", 1))) < 1 / MIN_SIDE_PX:
+        raise ValueError(f"face {track_id} has landmarks that span no face")
+    return ListedFace(track_id, landmarks_px, restored, strength)

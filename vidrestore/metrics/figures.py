@@ -19,7 +19,6 @@ from vidrestore.metrics.landmarks import (
     second_differences_px,
 )
 from vidrestore.metrics.measure import CROP_TEMPLATE, Measured, MeasuredTrack
-from vidrestore.stages.crop_geometry import crop_corners_px, similarity
 
 Series = NDArray[np.float64]
 """(T,), one entry for each frame of a track; nan where there is none."""
@@ -56,22 +55,36 @@ def _against_truth(key: str) -> OfTrack:
 def _landmark_jitter(track: MeasuredTrack, name: str) -> Series | None:
     landmarks_px = track.videos[name].landmarks_px
     if REFERENCE not in track.videos:
-        return second_differences_percent(landmarks_px)
-    true_px = track.videos[REFERENCE].landmarks_px
-    return None if name == REFERENCE else second_differences_percent(landmarks_px, true_px)
+        return second_differences_percent(landmarks_px, times_s=track.times_s)
+    if name == REFERENCE:
+        return None
+    return second_differences_percent(landmarks_px, track.videos[REFERENCE].landmarks_px, times_s=track.times_s)
 
 
 def _crop_jitter(track: MeasuredTrack, name: str) -> Series | None:
-    """Of the crop's corners: put by each frame's own detection in the source, and as they were in the restoration."""
+    """Of a square's corners: put by each frame's own detection in the source, and as tracked for the restoration."""
     if name == REFERENCE:
         return None
     placed_px = track.placed_px if name == RESTORED else track.videos[SOURCE].landmarks_px
+    return np.asarray(100 * second_differences_px(squares_px(placed_px), track.times_s) / eye_distances_px(placed_px))
+
+
+def squares_px(landmarks_px: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(T, 5, 2) -> (T, 4, 2) corners of the square of `CROP_TEMPLATE`, clockwise; nan where there is no face.
+
+    `crop_corners_px(similarity(...))` of all frames at once, points as complex numbers: a film has too many for one
+    after the other.
+    """
     template = template_px(CROP_TEMPLATE, 1)
-    corners_px = np.full((len(placed_px), 4, 2), np.nan)
-    for number, points_px in enumerate(placed_px):
-        if np.isfinite(points_px).all():
-            corners_px[number] = crop_corners_px(similarity(points_px, template), 1)
-    return np.asarray(100 * second_differences_px(corners_px) / eye_distances_px(placed_px))
+    points, wanted = landmarks_px[..., 0] + 1j * landmarks_px[..., 1], template[:, 0] + 1j * template[:, 1]
+    middles = points.mean(axis=1, keepdims=True)
+    away = points - middles
+    crop_from_frame = (away.conj() * (wanted - wanted.mean())).sum(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # nan divided by nan
+        frame_from_crop = np.square(np.abs(away)).sum(axis=1, keepdims=True) / crop_from_frame
+    corners = np.array([-0.5 - 0.5j, 0.5 - 0.5j, 0.5 + 0.5j, -0.5 + 0.5j])
+    found = middles + (corners - wanted.mean()) * frame_from_crop
+    return np.stack([found.real, found.imag], axis=-1)
 
 
 def _against_true_landmarks(percent: Callable[[NDArray[np.float64], NDArray[np.float64]], Series]) -> OfTrack:
@@ -115,7 +128,8 @@ FIGURES = (
         "× 10⁻³",
         3,
         "The same as a mean square, with white as 1: few strong changes weigh more than many weak ones.",
-        "Lai et al., “Learning blind video temporal consistency”, ECCV 2018.",
+        "Lai et al., “Learning blind video temporal consistency”, ECCV 2018; there of whole frames and by another "
+        "flow, so their figures are no measure for these.",
         _as_measured("warping_error", factor=1000),
         is_plotted=False,
     ),
@@ -133,8 +147,8 @@ FIGURES = (
         "Landmark jitter",
         "% of the eye distance",
         2,
-        "How much eyes, nose and mouth corners tremble, as a face detector sees them in each video by itself. The "
-        "detector's own trembling and the head's changes of speed are in it; with a reference, only the error's.",
+        "How much eyes, nose and mouth corners tremble, as a face detector sees them in upright crops of each video. "
+        "The detector's own trembling and the head's changes of speed are in it; with a reference, only the error's.",
         "The root mean square of the second difference over time, as in the benchmarks of this program's tracker.",
         _landmark_jitter,
         root_mean_square,
@@ -144,9 +158,10 @@ FIGURES = (
         "Crop jitter",
         "% of the eye distance",
         2,
-        "How much the square trembles in which a face is restored. Before: put by each frame's own detection; after: "
-        "as it was put, smoothed over time.",
-        "The same second difference, of the square's corners.",
+        "How much a square around the head trembles. Before: put by the landmarks that a detector finds in each "
+        "frame of the source; after: by the tracked ones, smoothed over time, with which the face was restored. The "
+        "head's changes of speed are in both.",
+        "The same second difference, of the corners of GPEN's square; some restorers have a smaller one.",
         _crop_jitter,
         root_mean_square,
     ),
@@ -168,7 +183,8 @@ FIGURES = (
         "% of the eye distance",
         2,
         "How far the landmarks lie from those of the reference, or of the source where there is none.",
-        "Siarohin et al., “First order motion model for image animation”, NeurIPS 2019; there in px and of 68 points.",
+        "Siarohin et al., “Animating arbitrary objects via deep motion transfer”, CVPR 2019; there in px and of 68 "
+        "points.",
         _against_true_landmarks(keypoint_distances_percent),
         is_plotted=False,
     ),
@@ -197,7 +213,8 @@ FIGURES = (
         "Delay of the eyelids",
         "frames",
         2,
-        "By how many frames a blink in the restoration comes after that in the source; 0 is right.",
+        "By how many frames a blink in the restoration comes after that in the source; 0 is right. Left out where the "
+        "two have too little in common to tell.",
         "Peak of the cross-correlation of the eyes' brightness (Jacovitti and Scarano, IEEE Trans. Signal Processing "
         "41(2), 1993).",
         _delay("eyes_level"),
@@ -216,28 +233,37 @@ FIGURES = (
 )
 
 
+def comparable(figure: Figure, track: MeasuredTrack) -> dict[str, Series]:
+    """(T,) by the names of the videos: nan also where it is not known of all of them.
+
+    A detector misses more faces before than after, and the worst first: what was missed must not flatter "before".
+    """
+    entries = {name: figure.of_track(track, name) for name in track.videos}
+    known = {name: series for name, series in entries.items() if series is not None}
+    in_all = np.logical_and.reduce([np.isfinite(series) for series in known.values()])
+    return {name: np.where(in_all, series, np.nan) for name, series in known.items()}
+
+
 def values_of(figure: Figure, tracks: Iterable[MeasuredTrack]) -> dict[str, float]:
-    """The figure over all frames of the tracks, by the names of the videos; only those for which it is known."""
+    """The figure over all comparable frames of the tracks, by the names of the videos; only where there are some."""
     entries: dict[str, list[Series]] = {}
     for track in tracks:
-        for name in track.videos:
-            series = figure.of_track(track, name)
-            if series is not None:
-                entries.setdefault(name, []).append(series)
+        for name, series in comparable(figure, track).items():
+            entries.setdefault(name, []).append(series)
     values = {name: figure.pooled(np.concatenate(series)) for name, series in entries.items()}
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
 def over_time(figure: Figure, measured: Measured) -> Mapping[str, Series]:
-    """(number of frames,) the figure in each frame of a video, the mean over its faces; by the names of the videos."""
+    """(number of frames,) the figure in each frame of a video, the mean over its faces; by the names of the videos.
+
+    Comparable ones only, so that all videos' are of the same faces.
+    """
     num_frames = len(measured.times_s)
     sums: dict[str, Series] = {}
     counts: dict[str, Series] = {}
     for track in measured.tracks:
-        for name in track.videos:
-            series = figure.of_track(track, name)
-            if series is None:
-                continue
+        for name, series in comparable(figure, track).items():
             span = slice(track.first_frame, track.first_frame + len(series))
             known = np.isfinite(series)
             sums.setdefault(name, np.zeros(num_frames))[span] += np.where(known, series, 0)

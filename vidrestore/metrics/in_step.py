@@ -21,6 +21,8 @@ from vidrestore.video.read import VideoReader
 SOURCE, RESTORED, REFERENCE = "source", "restored", "reference"
 """Names of the videos, here, in the page and in its JSON."""
 
+FACES_CLOCK_S = 1e-3
+"""A faces file's times are rounded to a thousandth of this, and come from the source's own clock."""
 Frames = Mapping[str, Frame]
 """One frame of each video, by name."""
 
@@ -117,10 +119,15 @@ def listed_faces(
     size = f"{listed.width_px}x{listed.height_px}"
     if size != _size(reader):
         raise SourceError(f"{path}: its pictures are {size}, those of {reader.path} {_size(reader)}; {remedy}")
-    num_frames = 0
+    num_frames, first_s = 0, 0.0
     for num_frames, frame in enumerate(reader.frames(), start=1):
         if num_frames > len(listed.frames):
             raise SourceError(f"{path}: lists {len(listed.frames)} frames, {reader.path} has more; {remedy}")
+        if num_frames == 1:
+            first_s = frame.time_s
+        apart_s = (listed.frames[num_frames - 1].time_s - listed.frames[0].time_s) - (frame.time_s - first_s)
+        if not abs(apart_s) <= FACES_CLOCK_S:  # nan too
+            raise SourceError(f"{path}: its frame {num_frames - 1} is not when {reader.path} has it; {remedy}")
         yield frame, listed.frames[num_frames - 1].faces
     if num_frames < len(listed.frames):
         raise SourceError(f"{path}: lists {len(listed.frames)} frames, {reader.path} has {num_frames}; {remedy}")

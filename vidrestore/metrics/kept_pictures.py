@@ -14,7 +14,9 @@ MAX_TRACKS = 16
 SIDE_PX = 192
 """Of a kept picture; larger crops are reduced."""
 MAX_LINES = 750
-"""Frames of a track of which the eye line is kept, from its beginning: 30 s at 25 frames per second."""
+"""Frames from a track's beginning of which the eye line is kept: 30 s at 25 frames per second."""
+GAP_LEVEL = 128
+"""Grey, of the columns for frames in which the face is away: time must go on there too."""
 MAX_STILLS = 10
 """Stills of one track; there are always at least half as many, evenly spread."""
 STILL_SPAN = (0.19, 0.81)
@@ -27,7 +29,8 @@ class TrackPictures:
     """What is shown of one track, by the names of the videos."""
 
     eye_lines: Mapping[str, Picture]
-    """(SIDE_PX, T, 3) x-t slices: each column is the line through the eyes in one frame, viewer's left at the top."""
+    """(SIDE_PX, T, 3) x-t slices: each column is the line through the eyes in one frame, viewer's left at the top; grey
+    where the face is away."""
     still_frames: tuple[int, ...]
     """Numbers of the frames that the stills are of."""
     stills: Mapping[str, tuple[Picture, ...]]
@@ -37,19 +40,23 @@ class TrackPictures:
 class _Track:
     """One track's pictures while it goes on."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_frame: int) -> None:
+        self.first_frame = first_frame
         self.num_frames = 0
         self.lines: dict[str, list[NDArray[np.uint8]]] = {}
         self.stills: list[tuple[int, dict[str, Picture]]] = []
         self.step = 1
 
     def add(self, frame: int, crops: Mapping[str, Picture], eye_line: float) -> None:
-        if self.num_frames < MAX_LINES:
+        place = frame - self.first_frame
+        if place < MAX_LINES:
             for name, crop in crops.items():
                 line = crop[round(eye_line * len(crop))][None]
                 if len(crop) != SIDE_PX:
                     line = np.asarray(cv2.resize(line, (SIDE_PX, 1), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-                self.lines.setdefault(name, []).append(line[0].copy())
+                lines = self.lines.setdefault(name, [])
+                lines += [np.full((SIDE_PX, 3), GAP_LEVEL, np.uint8)] * (place - len(lines))
+                lines.append(line[0].copy())
         if self.num_frames % self.step == 0:
             self.stills.append((frame, {name: still(crop) for name, crop in crops.items()}))
             if len(self.stills) > MAX_STILLS:
@@ -70,7 +77,7 @@ class KeptPictures:
     def add(self, track_id: int, frame: int, crops: Mapping[str, Picture]) -> None:
         """The crops (S, S, 3) of one face in one frame, by the names of the videos."""
         if track_id not in self._dropped:
-            self._tracks.setdefault(track_id, _Track()).add(frame, crops, self._eye_line)
+            self._tracks.setdefault(track_id, _Track(frame)).add(frame, crops, self._eye_line)
 
     def drop_short(self, present: Collection[int]) -> None:
         """Forget the shortest tracks while there are too many; first those that are over."""

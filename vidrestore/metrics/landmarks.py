@@ -21,6 +21,8 @@ MAX_DELAY_FRAMES = 8
 """Nobody smooths lips over more; with longer searches, one word of a rhythm is taken for the next."""
 MIN_OVERLAP_FRAMES = 8
 """Fewer frames of both signals say nothing of a delay."""
+MIN_LIKENESS = 0.5
+"""Least correlation at the peak. Of two signals of 60 frames that have nothing in common it is 0.3 somewhere."""
 
 
 def jitter_percent(landmarks_px: Landmarks, reference_px: Landmarks | None = None) -> float:
@@ -33,19 +35,33 @@ def jitter_percent(landmarks_px: Landmarks, reference_px: Landmarks | None = Non
     return root_mean_square(per_frame)
 
 
-def second_differences_percent(landmarks_px: Landmarks, reference_px: Landmarks | None = None) -> NDArray[np.float64]:
-    """(T,) the same for each frame: root mean square over its landmarks. nan at the ends and beside gaps."""
+def second_differences_percent(
+    landmarks_px: Landmarks, reference_px: Landmarks | None = None, *, times_s: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """(T,) the same for each frame: root mean square over its landmarks. nan at the ends and beside gaps.
+
+    `times_s`: as for `second_differences_px`.
+    """
     points_px = landmarks_px.astype(np.float64)
     if reference_px is None:
-        return 100 * second_differences_px(points_px) / eye_distances_px(points_px)
-    return 100 * second_differences_px(points_px - reference_px) / eye_distances_px(reference_px)
+        return 100 * second_differences_px(points_px, times_s) / eye_distances_px(points_px)
+    return 100 * second_differences_px(points_px - reference_px, times_s) / eye_distances_px(reference_px)
 
 
-def second_differences_px(points_px: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(T, N, 2) points over time -> (T,) root mean square over the points; nan at the ends and beside gaps."""
+def second_differences_px(
+    points_px: NDArray[np.float64], times_s: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """(T, N, 2) points over time -> (T,) root mean square over the points; nan at the ends and beside gaps.
+
+    `times_s`, (T,) and rising, are those of frames that do not come evenly: what glides has none there either. Each is
+    twice the way from where its neighbours say, on a straight line between them, that the point should be.
+    """
     per_frame = np.full(len(points_px), np.nan)
     if len(points_px) >= 3:
-        squares = np.square(np.diff(points_px, n=2, axis=0)).sum(axis=2)
+        steps_s = np.ones(len(points_px) - 1) if times_s is None else np.diff(times_s)
+        before_share = (steps_s[1:] / (steps_s[:-1] + steps_s[1:]))[:, None, None]
+        expected_px = before_share * points_px[:-2] + (1 - before_share) * points_px[2:]
+        squares = np.square(2 * (points_px[1:-1] - expected_px)).sum(axis=2)
         per_frame[1:-1] = np.sqrt(squares.mean(axis=1))
     return per_frame
 
@@ -70,8 +86,8 @@ def motion_errors_percent(landmarks_px: Landmarks, reference_px: Landmarks) -> N
 def akd(landmarks_px: Landmarks, reference_px: Landmarks) -> float:
     """Average keypoint distance from the reference, in % of its eye distance.
 
-    Siarohin, Lathuilière, Tulyakov, Ricci and Sebe, "First order motion model for image animation", NeurIPS 2019; for
-    restored faces in Feng, Li and Loy, "Kalman-inspired feature propagation for video face super-resolution", ECCV
+    Siarohin, Lathuilière, Tulyakov, Ricci and Sebe, "Animating arbitrary objects via deep motion transfer", CVPR 2019;
+    for restored faces in Feng, Li and Loy, "Kalman-inspired feature propagation for video face super-resolution", ECCV
     2024. There it is in px of a crop of fixed size, with 68 points.
     """
     return mean(keypoint_distances_percent(landmarks_px, reference_px))
@@ -96,7 +112,9 @@ def eye_distances_px(landmarks_px: Landmarks) -> NDArray[np.float64]:
 
 
 def delay_frames(source: NDArray[Any], restored: NDArray[Any]) -> float:
-    """By how many frames one signal, (T,), comes behind another; below 0 where it comes before. nan where none varies.
+    """By how many frames one signal, (T,), comes behind another; below 0 where it comes before.
+
+    nan where none varies, or where they have too little in common.
 
     Such as the brightness of a mouth or of the eyes: an open mouth is dark, and so is a closed lid beside the white of
     an eye. The place of the peak of their cross-correlation, straight trends removed, each lag over the frames that
@@ -115,7 +133,7 @@ def delay_frames(source: NDArray[Any], restored: NDArray[Any]) -> float:
     lags = np.arange(-furthest, furthest + 1)
     likeness = np.array([_likeness(first, second, lag) for lag in lags.tolist()])
     peak = int(likeness.argmax())
-    if likeness[peak] <= 0:
+    if likeness[peak] < MIN_LIKENESS:
         return np.nan
     if peak in (0, len(lags) - 1):
         return float(lags[peak])

@@ -71,13 +71,15 @@ class VideoSeries:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MeasuredTrack:
-    """A face that was restored, followed through one shot; T frames from its first to its last."""
+    """A face of whose restoration something shows, followed through one shot; T frames from its first to its last."""
 
     track_id: int
     first_frame: int
     """Its number, from 0."""
+    times_s: NDArray[np.float64]
+    """(T,) from the first frame of the video."""
     placed_px: NDArray[np.float64]
-    """(T, 5, 2) landmarks in frame pixels as tracked, where crops are put; nan where it was not restored."""
+    """(T, 5, 2) landmarks in frame pixels as tracked, where crops are put; nan where nothing of a restoration shows."""
     videos: Mapping[str, VideoSeries]
     """By the names of `in_step.py`; the reference only where there is one."""
     pictures: TrackPictures | None
@@ -105,7 +107,7 @@ class Measured:
     presence: Mapping[int, Presence]
     """By track id: all faces, those left alone too."""
     tracks: tuple[MeasuredTrack, ...]
-    """Those restored, in the order of their ids."""
+    """Those of whose restoration something shows, in the order of their ids."""
     knows_restored: bool
     """Whether a faces file said what was restored; without one every face counts as restored."""
     left_out: Mapping[str, str]
@@ -171,6 +173,8 @@ class Recorder:
         self._cuts: list[int] = []
         self._presence: dict[int, Presence] = {}
         self._tracks: dict[int, _Track] = {}
+        self._present: set[int] = set()
+        """Ids of the faces in the newest frame."""
         self._pictures = KeptPictures(eye_line=float(template_px(CROP_TEMPLATE, 1)[:2, 1].mean()))
         self.times_s: list[float] = []
 
@@ -184,12 +188,13 @@ class Recorder:
             presence = self._presence.setdefault(face.track_id, Presence())
             presence.frames.append(number)
             presence.strengths.append(face.strength if face.restored else 0.0)
-            if face.restored:
+            if face.restored and face.strength > 0:
                 self._measure(number, frames, face)
         present = {face.track_id for face in faces}
-        for track_id, track in self._tracks.items():
-            if track_id not in present:
-                track.crops = {}
+        for track_id in self._present - present:
+            if track_id in self._tracks:
+                self._tracks[track_id].crops = {}
+        self._present = present
         self._pictures.drop_short(present)
 
     def measured(self, paths: Mapping[str, Path], *, knows_restored: bool, left_out: Mapping[str, str]) -> Measured:
@@ -218,8 +223,10 @@ class Recorder:
             )
             for name, figures in track.figures.items()
         }
+        first, last = track.frames[0], track.frames[-1]
+        times_s = np.array(self.times_s[first : last + 1])
         return MeasuredTrack(
-            track_id, track.frames[0], spread(track.placed_px, 5, 2), videos, self._pictures.of(track_id)
+            track_id, first, times_s, spread(track.placed_px, 5, 2), videos, self._pictures.of(track_id)
         )
 
     def _measure(self, number: int, frames: Frames, face: ListedFace) -> None:

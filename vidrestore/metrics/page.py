@@ -16,7 +16,7 @@ from vidrestore.metrics.figures import FIGURES, Figure, over_time, values_of
 from vidrestore.metrics.in_step import REFERENCE, RESTORED, SOURCE
 from vidrestore.metrics.kept_pictures import SIDE_PX
 from vidrestore.metrics.measure import Measured, MeasuredTrack
-from vidrestore.metrics.plots import COLOURS, TITLES, line_plot, timeline
+from vidrestore.metrics.plots import COLOURS, MAX_ROWS, TITLES, frames_per_point, line_plot, timeline
 from vidrestore.metrics.warping import Picture
 from vidrestore.outputs import report_files
 from vidrestore.target import replaced_when_complete, writing
@@ -31,7 +31,8 @@ SLICE_MARGIN = 0.2
 SLICE_SCALE = 5
 """Most screen px for one frame of an x-t slice."""
 STYLE = """
-:root { color-scheme: light dark; --line: #8884; --faint: #888; }
+:root { color-scheme: light dark; --line: #8884; --faint: #666; }
+@media (prefers-color-scheme: dark) { :root { --faint: #a5a5a5; } }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .3rem; }
 p, figcaption, td.why { max-width: 46rem; } .faint, figcaption, td.why { color: var(--faint); font-size: .87rem; }
@@ -51,7 +52,8 @@ def write_page(measured: Measured, page: Path) -> None:
     page_path, json_path = report_files(page)
     for path, text in ((json_path, json.dumps(as_dict(measured), allow_nan=False)), (page_path, as_html(measured))):
         with replaced_when_complete(path) as temporary, writing(path):
-            temporary.write_text(text + "\n", encoding="utf-8")
+            # The names of files need not be Unicode.
+            temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def as_dict(measured: Measured) -> dict[str, Any]:
@@ -114,7 +116,8 @@ def _introduction(measured: Measured) -> Iterator[str]:
     num_frames, duration_s = len(measured.times_s), float(measured.times_s[-1]) if len(measured.times_s) else 0.0
     for name, path in measured.paths.items():
         role = {SOURCE: "the source", RESTORED: "the restoration", REFERENCE: "the clean reference"}[name]
-        swatch = f'<b style="color:{COLOURS[name]}">{TITLES[name].capitalize()}</b>'
+        square = f'<span aria-hidden="true" style="color:{COLOURS[name]}">■</span>'
+        swatch = f"{square} <b>{TITLES[name].capitalize()}</b>"
         yield f"<div>{swatch} is {role}, <code>{html.escape(str(path))}</code></div>"
     faces = f"{len(measured.presence)} face{'s' * (len(measured.presence) != 1)}"
     restored = f"{len(measured.tracks)} restored" if measured.knows_restored else "found in the source"
@@ -132,6 +135,7 @@ def _introduction(measured: Measured) -> Iterator[str]:
 def _table(measured: Measured) -> Iterator[str]:
     names = list(measured.paths)
     yield "<h2>Figures over all restored faces</h2>"
+    yield "<p>Each is of those frames in which it is known of every video; every face counts alike, small or large.</p>"
     heads = "".join(f'<th class="number">{TITLES[name]}</th>' for name in names)
     yield f"<table><thead><tr><th>figure</th>{heads}<th>what it means, and where it is from</th></tr></thead><tbody>"
     for figure in FIGURES:
@@ -150,11 +154,12 @@ def _table(measured: Measured) -> Iterator[str]:
 
 def _timeline(measured: Measured) -> Iterator[str]:
     yield "<h2>When each face is there</h2><figure>"
-    yield timeline(measured.times_s, measured.presence, _cuts_s(measured))
+    yield _labelled(timeline(measured.times_s, measured.presence, _cuts_s(measured)), "When each face is there")
+    longest = f" Of {len(measured.presence)} faces, the {MAX_ROWS} that are there longest."
     yield (
         "<figcaption>One row for each face: the more colour, the more of its restoration shows, which fades in and out "
         "in the middle of a shot. Outlined: found, and nothing of a restoration shows. Dotted lines are cuts."
-        "</figcaption></figure>"
+        f"{longest if len(measured.presence) > MAX_ROWS else ''}</figcaption></figure>"
     )
 
 
@@ -167,13 +172,14 @@ def _pictures(measured: Measured) -> Iterator[str]:
     yield (
         "<p>One row of pixels, through both eyes, is taken from every frame and stood upright beside that of the frame "
         "before (an x-t slice): time runs to the right. A face that holds still draws level bands; flicker shows as "
-        "vertical stripes, a trembling crop as waves, blinks as short gaps in the bands of the eyes.</p>"
+        "vertical stripes, a trembling crop as waves, blinks as short gaps in the bands of the eyes. It is grey where "
+        "the face is away.</p>"
     )
     for track in sorted(longest, key=lambda track: track.track_id):
         assert track.pictures is not None, "only those with pictures are here"
         yield f'<figure><div class="strip">{"".join(_slices(track))}</div><figcaption>{_span(measured, track)}'
         yield "</figcaption></figure>"
-        yield f'<figure><div class="strip">{"".join(_stills(track))}</div><figcaption>The same face at '
+        yield f'<figure><div class="strip">{"".join(_stills(measured, track))}</div><figcaption>The same face at '
         moments = (measured.times_s[track.pictures.still_frames[number]] for number in _chosen_stills(track))
         yield ", ".join(f"{moment_s:.2f}" for moment_s in moments) + " s.</figcaption></figure>"
 
@@ -184,14 +190,18 @@ def _slices(track: MeasuredTrack) -> Iterator[str]:
     for name, slice_ in track.pictures.eye_lines.items():
         width_px = SLICE_SCALE * slice_.shape[1]
         url = _png_url(slice_[margin_px:-margin_px])
-        style = f"width:{width_px}px"
-        yield f'<span>{TITLES[name]}</span><img class="slice" style="{style}" alt="{TITLES[name]}" src="{url}">'
+        style, alt = f"width:{width_px}px", f"Face {track.track_id}, x-t slice, {TITLES[name]}"
+        yield f'<span>{TITLES[name]}</span><img class="slice" style="{style}" alt="{alt}" src="{url}">'
 
 
-def _stills(track: MeasuredTrack) -> Iterator[str]:
+def _stills(measured: Measured, track: MeasuredTrack) -> Iterator[str]:
     assert track.pictures is not None, "only those with pictures are here"
     for name, stills in track.pictures.stills.items():
-        images = "".join(f'<img alt="" src="{_png_url(stills[number])}">' for number in _chosen_stills(track))
+        images = ""
+        for number in _chosen_stills(track):
+            moment_s = measured.times_s[track.pictures.still_frames[number]]
+            alt = f"Face {track.track_id} at {moment_s:.2f} s, {TITLES[name]}"
+            images += f'<img alt="{alt}" src="{_png_url(stills[number])}">'
         yield f'<span>{TITLES[name]}</span><div class="stills">{images}</div>'
 
 
@@ -212,17 +222,29 @@ def _span(measured: Measured, track: MeasuredTrack) -> str:
         if figure.is_plotted and SOURCE in values and RESTORED in values:
             before, after = (_number(figure, values[name]) for name in (SOURCE, RESTORED))
             changes.append(f"{figure.title} {before} → {after} {figure.unit}")
-    return f"Face {track.track_id}, from {first_s:.2f} to {last_s:.2f} s: {'; '.join(changes)}."
+    assert track.pictures is not None, "only those with pictures are here"
+    num_lines = track.pictures.eye_lines[SOURCE].shape[1]
+    shown = f" (here to {track.times_s[num_lines - 1]:.2f} s)" if num_lines < len(track.times_s) else ""
+    figures = f": {'; '.join(changes)}" if changes else ""
+    return f"Face {track.track_id}, from {first_s:.2f} to {last_s:.2f} s{shown}{figures}."
 
 
 def _plots(measured: Measured) -> Iterator[str]:
-    yield "<h2>Over time</h2><p>The mean over the faces of each frame; dotted lines are cuts.</p>"
+    num_frames = frames_per_point(len(measured.times_s))
+    averaged = f", and over {num_frames} frames for each point, which hides single ones" if num_frames > 1 else ""
+    yield f"<h2>Over time</h2><p>The mean over the faces of each frame{averaged}; dotted lines are cuts.</p>"
     for figure in FIGURES:
         series = over_time(figure, measured) if figure.is_plotted else {}
         if series:
             plot = line_plot(measured.times_s, series, figure.unit, _cuts_s(measured))
             caption = f"<b>{html.escape(figure.title)}.</b> {html.escape(figure.meaning)}"
-            yield f"<figure>{plot}<figcaption>{caption}</figcaption></figure>"
+            label = f"{figure.title} over time: {', '.join(TITLES[name] for name in series)}"
+            yield f"<figure>{_labelled(plot, label)}<figcaption>{caption}</figcaption></figure>"
+
+
+def _labelled(svg: str, label: str) -> str:
+    """For those who have a page read to them."""
+    return f'<div role="img" aria-label="{html.escape(label)}">{svg}</div>'
 
 
 def _cuts_s(measured: Measured) -> list[float]:
@@ -230,7 +252,7 @@ def _cuts_s(measured: Measured) -> list[float]:
 
 
 def _number(figure: Figure, value: float | None) -> str:
-    return "–" if value is None else f"{value:.{figure.decimals}f}"
+    return "–" if value is None else f"{round(value, figure.decimals) + 0.0:.{figure.decimals}f}"  # no -0.00
 
 
 def _plain_values(figure: Figure, tracks: Iterable[MeasuredTrack]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Plots as SVG text that goes into an HTML page and takes on its text colour, light or dark."""
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidrestore.metrics.in_step import REFERENCE, RESTORED, SOURCE
-from vidrestore.metrics.measure import Presence
+from vidrestore.metrics.measure import IDENTITY_EVERY, Presence
 
 COLOURS = {SOURCE: "#7d8fa8", RESTORED: "#e06c1f", REFERENCE: "#2a9d6a"}
 """Of the videos, to be seen on white and on black."""
@@ -19,6 +20,8 @@ TITLES = {SOURCE: "before", RESTORED: "after", REFERENCE: "reference"}
 TEXT_COLOUR = "#010203"
 """Stands for the page's own text colour while matplotlib draws."""
 WIDTH_IN, PLOT_HEIGHT_IN, ROW_HEIGHT_IN = 9.0, 2.1, 0.22
+MARGINS_IN = (0.75, 0.1, 0.4, 0.3)
+"""Left, right, below, above: the same in all plots, so that one moment is at one place in all of them."""
 MAX_POINTS = 700
 """Of a line; longer series are averaged, so that a page of a whole film stays small."""
 MAX_ROWS = 40
@@ -34,16 +37,25 @@ def line_plot(
     figure, axes = _figure(PLOT_HEIGHT_IN, times_s)
     for name, values in series.items():
         places, means = thinned(times_s, values)
-        marker = "." if np.isfinite(means).sum() < len(means) / 2 else ""
+        known = np.flatnonzero(np.isfinite(means))
+        marker = "." if len(known) < len(means) / 2 else ""
         axes.plot(places, means, color=COLOURS[name], linewidth=1.2, marker=marker, markersize=4, label=TITLES[name])
-        if marker:  # a figure of every n-th frame: its points joined
-            known = np.isfinite(means)
-            axes.plot(places[known], means[known], color=COLOURS[name], linewidth=0.8)
+        if marker:  # perhaps a figure of every n-th frame: its points joined, but not over times without a face
+            for part in np.split(known, np.flatnonzero(np.diff(known) > IDENTITY_EVERY) + 1):
+                axes.plot(places[part], means[part], color=COLOURS[name], linewidth=0.8)
     for cut_s in cuts_s:
         axes.axvline(cut_s, color=TEXT_COLOUR, linewidth=0.6, linestyle=":")
     axes.set_ylabel(unit)
     axes.set_ylim(bottom=0 if all(np.nanmin(values) >= 0 for values in series.values()) else None)
-    axes.legend(loc="upper right", ncols=3, fontsize=8, frameon=False, labelcolor=TEXT_COLOUR)
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=3,
+        fontsize=8,
+        frameon=False,
+        labelcolor=TEXT_COLOUR,
+        borderpad=0,
+    )
     return _svg(figure)
 
 
@@ -52,7 +64,7 @@ def timeline(times_s: NDArray[np.float64], presence: Mapping[int, Presence], cut
     longest = sorted(presence, key=lambda track_id: -len(presence[track_id].frames))[:MAX_ROWS]
     rows = sorted(longest)
     figure, axes = _figure(max(len(rows), 2) * ROW_HEIGHT_IN + 0.7, times_s)
-    ends_s = np.append(times_s[1:], 2 * times_s[-1] - times_s[max(len(times_s) - 2, 0)])
+    ends_s = np.append(times_s[1:], end_s(times_s))
     for row, track_id in enumerate(rows):
         for (_, level), run in groupby(_numbered(presence[track_id]), key=lambda entry: (entry[0], entry[1])):
             frames = [frame for _, _, frame in run]
@@ -76,7 +88,7 @@ def timeline(times_s: NDArray[np.float64], presence: Mapping[int, Presence], cut
 def _numbered(presence: Presence) -> list[tuple[int, int, int]]:
     """(run, shade, frame): entries of neighbouring frames have the same run."""
     return [
-        (frame - place, round(strength * STRENGTH_STEPS), frame)
+        (frame - place, math.ceil(strength * STRENGTH_STEPS), frame)
         for place, (frame, strength) in enumerate(zip(presence.frames, presence.strengths, strict=True))
     ]
 
@@ -85,22 +97,35 @@ def thinned(
     times_s: NDArray[np.float64], values: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both, averaged over as many neighbours as it takes to have at most `MAX_POINTS`."""
-    width = -(-len(values) // MAX_POINTS)
-    if width <= 1:
-        return times_s, values
-    padded = np.concatenate([values, np.full(-len(values) % width, np.nan)]).reshape(-1, width)
-    known = np.isfinite(padded)
-    means = np.where(
-        known.any(axis=1), np.where(known, padded, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1), np.nan
-    )
-    return times_s[::width], means
+    width = frames_per_point(len(values))
+
+    def means(entries: NDArray[np.float64]) -> NDArray[np.float64]:
+        padded = np.concatenate([entries, np.full(-len(entries) % width, np.nan)]).reshape(-1, width)
+        known = np.isfinite(padded)
+        sums = np.where(known, padded, 0).sum(axis=1)
+        return np.where(known.any(axis=1), sums / np.maximum(known.sum(axis=1), 1), np.nan)
+
+    return (times_s, values) if width == 1 else (means(times_s), means(values))
+
+
+def frames_per_point(num_frames: int) -> int:
+    """Over how many neighbours the lines of so long a video are averaged."""
+    return max(-(-num_frames // MAX_POINTS), 1)
+
+
+def end_s(times_s: NDArray[np.float64]) -> float:
+    """When the last frame is over: it is shown as long as the one before."""
+    return float(2 * times_s[-1] - times_s[max(len(times_s) - 2, 0)])
 
 
 def _figure(height_in: float, times_s: NDArray[np.float64]) -> tuple[Any, Any]:
     from matplotlib.figure import Figure  # late: a second to load
 
-    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(WIDTH_IN, height_in))
+    left, right, below, above = MARGINS_IN
+    axes = figure.add_axes(
+        (left / WIDTH_IN, below / height_in, 1 - (left + right) / WIDTH_IN, 1 - (below + above) / height_in)
+    )
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -110,7 +135,7 @@ def _figure(height_in: float, times_s: NDArray[np.float64]) -> tuple[Any, Any]:
     axes.yaxis.label.set_color(TEXT_COLOUR)
     axes.set_xlabel("s", fontsize=8)
     axes.yaxis.label.set_fontsize(8)
-    axes.set_xlim(float(times_s[0]), max(float(times_s[-1]), 1e-3))
+    axes.set_xlim(float(times_s[0]), max(end_s(times_s), 1e-3))
     return figure, axes
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vidrestore.errors import SourceError, VidrestoreError
+from vidrestore.images import is_image
 from vidrestore.loading import Models
 from vidrestore.metrics.in_step import REFERENCE, RESTORED, SOURCE
 from vidrestore.metrics.measure import measure
@@ -44,6 +45,9 @@ def report_on(
     for path in inputs:
         if not path.exists():
             raise SourceError(f"{path}: no such file; check the path")
+    for path in paths.values():
+        if is_image(path):
+            raise SourceError(f"{path}: is a still image, and a report measures faces over time; give a video")
     for target in report_files(page):
         for path in inputs:
             check_target(target, path, overwrite=overwrite)
@@ -79,6 +83,8 @@ def restore_and_report(
             )
         except VidrestoreError as exc:
             raise type(exc)(f"{exc}; {target} itself is complete") from exc
+        except KeyboardInterrupt as exc:  # SIGTERM's too
+            raise type(exc)(f"{options.report} was not written; {target} itself is complete") from exc
         seconds = time.perf_counter() - begin_s
         log.info(f"{options.report}: measured in {seconds:.1f} s, which are no part of the restoration's")
     return report
