@@ -102,6 +102,7 @@ def on_device(
         batch_size=batch_size,
         max_wait_frames=4,
         strength=strength,
+        steady=False,
     )
 
 
@@ -137,7 +138,10 @@ def steadied(num_frames: int) -> list[FrameFaces[PlacedFace]]:
     still = picture(layout(), seed=1)
     tracked = []
     for index in range(num_frames):
-        noisy = (np.clip(plane + rng.normal(0, 6, plane.shape), 0, 255).astype(np.uint8) for plane in still.planes)
+        light = 1.0 if index % 2 else 0.9
+        noisy = (
+            np.clip(light * plane + rng.normal(0, 6, plane.shape), 0, 255).astype(np.uint8) for plane in still.planes
+        )
         faces = [face_at((90.0 + 0.3 * index, 120.0), 110.0, 3.0 * index)]
         if index not in (4, 5):
             faces.append(face_at((230.0, 100.0), 70.0, track_id=2))
@@ -155,11 +159,12 @@ def test_faces_are_steadied_as_by_the_stages(batch_size: int, fits: int, device:
     restorer, waits = restorer_of(Mirrored(fits), device), {"batch_size": batch_size, "max_wait_frames": 16}
     restored = restore_faces(steady_crops(align_faces(placed)), restorer, Report("", ""), **waits)
     expected = list(paste_faces(steady_results(restored), strength=1.0))
-    found = list(restored_on_device(placed, restorer_of(Mirrored(fits), device), Report("", ""), strength=1.0, **waits))
+    anew = restorer_of(Mirrored(fits), device)
+    found = list(restored_on_device(placed, anew, Report("", ""), strength=1.0, steady=True, **waits))
     for one, other in zip(expected, found, strict=True):
         assert_alike(one, other)
     plain = [replace(frame, faces=tuple(replace(face, before=None) for face in frame.faces)) for frame in placed]
-    unsteadied = list(restored_on_device(plain, restorer, Report("", ""), strength=1.0, **waits))
+    unsteadied = list(restored_on_device(plain, restorer, Report("", ""), strength=1.0, steady=True, **waits))
     assert np.abs(unsteadied[3].frame.planes[0].astype(int) - found[3].frame.planes[0]).max() > 8
 
 
@@ -277,7 +282,7 @@ def test_output_that_is_not_finite_stops_the_run(device: str) -> None:
 def test_the_report_names_the_stages_as_ever(device: str) -> None:
     report = Report("", "")
     list(report.timed("batch", on_device(clip(layout(), [2] * 4), restorer_of(Mirrored(), device), report)))
-    assert {"align", "steady", "restore", "paste", "batch", "wait for device"} == set(report.seconds_per_stage)
+    assert {"align", "restore", "paste", "batch", "wait for device"} == set(report.seconds_per_stage)
     assert all(seconds >= 0 for seconds in report.seconds_per_stage.values())
 
 
@@ -352,7 +357,10 @@ def test_a_failed_run_leaves_nothing_underway(num_batches: int, late_queues: Lat
 @pytest.mark.parametrize("device", DEVICES)
 def test_all_runs_on_a_device_share_their_queues(device: str) -> None:
     """So that a hundred pictures in a row want no more memory than two."""
-    lanes = [Lane(restorer_of(Mirrored(), device), Report("", ""), batch_size=8, strength=1.0) for _ in range(2)]
+    lanes = [
+        Lane(restorer_of(Mirrored(), device), Report("", ""), batch_size=8, strength=1.0, steady=False)
+        for _ in range(2)
+    ]
     assert lanes[0].queues is lanes[1].queues
 
 
@@ -368,7 +376,7 @@ def test_a_hundred_runs_want_no_more_memory_than_two() -> None:
 @pytest.mark.needs_cuda
 def test_nothing_waits_for_the_gpu_before_a_batch_is_handed_on() -> None:
     placed = list(place_faces(clip(layout(), [2, 3, 1]), fake_spec(template="tight"), min_face_px=5, max_faces=None))
-    lane = Lane(restorer_of(Mirrored(), "cuda"), Report("", ""), batch_size=8, strength=1.0)
+    lane = Lane(restorer_of(Mirrored(), "cuda"), Report("", ""), batch_size=8, strength=1.0, steady=False)
     list(lane.finish(lane.begin(deque(placed))))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # says that it does not see every wait

@@ -97,8 +97,8 @@ class Before:
     shares of the crop's side."""
     weight: NDArray[np.float32]
     """(M, M): how much what was there counts, against 1 of this frame; 0 where it is not the same."""
-    brighter: float
-    """What must be added to levels of the frame before to make them this one's; film flickers."""
+    gain: float
+    """What levels of the frame before must be multiplied with to be as bright as this one's; film flickers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -69,6 +69,11 @@ class Frame:
     def time_s(self) -> float:
         return float(self.pts * self.time_base)
 
+    def seconds_since(self, earlier: "Frame") -> float:
+        """0 for a frame that is no later. Ticks are subtracted before they become seconds, so that the same shot takes
+        the same steps wherever it begins."""
+        return max(float((self.pts - earlier.pts) * self.time_base), 0.0)
+
     @property
     def width_px(self) -> int:
         return int(self.planes[0].shape[1])

@@ -120,6 +120,7 @@ def restored_frames(
             batch_size=options.batch_size,
             max_wait_frames=MAX_WAIT_FRAMES,
             strength=options.strength,
+            steady=is_steadied,
         )
         return timed("batch", on_device)
     aligned = timed("align", align_faces(placed))

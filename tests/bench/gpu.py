@@ -500,7 +500,7 @@ def measure_pipeline(bench: Bench, size_px: int, batch: int) -> None:
     def on_device(placed: Iterator[Any], report: Report) -> Iterator[Any]:
         from vidrestore.device.lane import restored_on_device
 
-        lane = restored_on_device(placed, restorer, report, **waits, strength=1.0)
+        lane = restored_on_device(placed, restorer, report, **waits, strength=1.0, steady=False)
         return report.timed("lane", lane)
 
     def placed(tracked: Iterable[Any]) -> Iterator[Any]:

@@ -41,6 +41,7 @@ def restored_on_device(
     batch_size: int,
     max_wait_frames: int,
     strength: float,
+    steady: bool,
 ) -> Iterator[RestoredFrame]:
     """What `align_faces`, `steady_crops`, `restore_faces`, `steady_results` and `paste_faces` do one after the other.
 
@@ -56,7 +57,7 @@ def restored_on_device(
     place of faces that touch, does not fit, and RestoreError for output that is not finite.
     """
     assert isinstance(restorer, PytorchRestorer), "another engine has no network for tensors"
-    lane = Lane(restorer, report, batch_size, strength)
+    lane = Lane(restorer, report, batch_size, strength, steady)
     underway: deque[Batch] = deque()
     try:
         for held in gathered(placed, batch_size=batch_size, max_wait_frames=max_wait_frames):
@@ -86,10 +87,13 @@ class Batch:
 class Lane:
     """Begins batches and finishes them, for one thread."""
 
-    def __init__(self, restorer: PytorchRestorer, report: Report, batch_size: int, strength: float) -> None:
+    def __init__(
+        self, restorer: PytorchRestorer, report: Report, batch_size: int, strength: float, steady: bool
+    ) -> None:
         self.restorer = restorer
         self.report = report
         self.strength = strength
+        self.steady = steady
         self.queues = shared_queues(restorer.device)
         self.parts = Parts(report, batch_size)
         self.remembered: tuple[Averages, Averages] = ({}, {})
@@ -134,7 +138,8 @@ class Lane:
                     for changed, number in batch.changed.pop(frame):
                         changed.write_into(planes, number)
                     frame = replace(frame, planes=planes)
-            yield RestoredFrame(frame, found.frame, found.faces, found.skipped)
+            faces = tuple(replace(face, before=None) for face in found.faces)
+            yield RestoredFrame(frame, found.frame, faces, found.skipped)
 
     def _restored_and_pasted(
         self, jobs: Sequence[Job], stopwatch: Stopwatch
@@ -189,12 +194,15 @@ class Lane:
             crops = cut_crops(patches, pieces, [member.crop_from_frame for _, member in members], crop_px)
         faces = [member for _, member in members]
         ahead, behind = remembered
-        with stopwatch.stage(report, "steady"):
-            steady_crops, ahead = averaged(self.queues, ahead, faces, crops)
+        shown = crops
+        if self.steady:
+            with stopwatch.stage(report, "steady"):
+                shown, ahead = averaged(self.queues, ahead, faces, crops)
         with stopwatch.stage(report, "restore"):
-            restored, is_finite = self.restorer.restore_tensor(steady_crops)
-        with stopwatch.stage(report, "steady"):
-            steady_results, behind = averaged(self.queues, behind, faces, restored)
+            restored, is_finite = self.restorer.restore_tensor(shown)
+        if self.steady:
+            with stopwatch.stage(report, "steady"):
+                restored, behind = averaged(self.queues, behind, faces, restored)
         with stopwatch.stage(report, "paste"):
-            places.add(members, crops, steady_results)
+            places.add(members, crops, restored)
         return is_finite, (ahead, behind)

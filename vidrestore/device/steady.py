@@ -44,4 +44,4 @@ def with_before(queues: Queues, own: Tensor, average: Tensor, before: Before) ->
     middle = (torch.arange(side_px, dtype=torch.float32, device=queues.device) * 2 + 1) / side_px - 1
     grid = torch.stack([middle + 2 * motion_x, middle[:, None] + 2 * motion_y], dim=-1)[None]
     carried = F.grid_sample(average[None], grid, mode="bicubic", padding_mode="border", align_corners=False)[0]
-    return own + (carried + before.brighter - own) * (weight / (1 + weight))
+    return own + (before.gain * carried - own) * (weight / (1 + weight))

@@ -20,6 +20,8 @@ MAX_CROP_SIDE_IN_FRAMES = 4.0
 LOYALTY = 1.25
 """A face that was restored in the last frame counts as this much larger when faces are chosen; smoothed boxes waver by
 a few percent."""
+MIN_STEP_S = 0.001
+"""A frame is one all the same whose time is that of the one before."""
 
 
 def place_faces(
@@ -73,18 +75,22 @@ class Fades:
         self._max_faces = max_faces
         self._shares: dict[int, float] = {}
         """By track id, of the frame before: how far each face there had come up."""
-        self._time_s = 0.0
+        self._frame: Frame | None = None
 
     def choose(self, found: FrameFaces[TrackedFace]) -> tuple[list[TrackedFace], list[SkippedFace]]:
         """The faces to restore, in their order and with their strength, and those set aside."""
-        step = max(found.frame.time_s - self._time_s, 0.0) / FADE_S
-        self._time_s = found.frame.time_s
+        since_s = found.frame.seconds_since(self._frame) if self._frame else 0.0
+        step = max(since_s, MIN_STEP_S) / FADE_S
+        self._frame = found.frame
         before = self._shares
         shown_ids = {track_id for track_id, share in before.items() if share > 0}
-        chosen, left = choose_faces(found.faces, shown_ids, min_face_px=self._min_face_px, max_faces=self._max_faces)
+        to_be_seen = [face for face in found.faces if face.strength > 0]
+        chosen, left = choose_faces(to_be_seen, shown_ids, min_face_px=self._min_face_px, max_faces=self._max_faces)
         # A face that is new is faded in by the tracker, if at all.
         shares = {face.track_id: min(before.get(face.track_id, 1.0) + step, 1.0) for face in chosen}
-        shares |= {each.face.track_id: max(before.get(each.face.track_id, 0.0) - step, 0.0) for each in left}
+        going = {each.face.track_id: before.get(each.face.track_id, 0.0) - step for each in left}
+        # In steps of 1/5 no rounding error may be left over.
+        shares |= {track_id: share if share > 1e-6 else 0.0 for track_id, share in going.items()}
         if self._max_faces is not None:
             # One that goes keeps its place until it has gone.
             num_late = max(sum(share > 0 for share in shares.values()) - self._max_faces, 0)
@@ -94,10 +100,11 @@ class Fades:
         self._shares = shares
         faces = [
             replace(face, strength=face.strength * shares[face.track_id])
-            for face in found.faces
+            for face in to_be_seen
             if shares[face.track_id] > 0
         ]
-        return faces, [each for each in left if shares[each.face.track_id] == 0]
+        unseen = [SkippedFace(face, "hidden, or just coming") for face in found.faces if face.strength == 0]
+        return faces, unseen + [each for each in left if shares[each.face.track_id] == 0]
 
 
 def choose_faces(

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrestore.face import Before, PlacedFace
+from vidrestore.face import Before, PlacedFace, eye_distance_px
 from vidrestore.frame import Frame, FrameFaces
 from vidrestore.stages.crop_geometry import luma_crop
 
@@ -36,8 +36,15 @@ MIN_NOISE = 0.5
 ALIKE, FALL = 2.0, 1.0
 """A patch that differs (mean square) by up to `ALIKE` times the noise is the same; then the weight falls by a factor of
 e with each `FALL` more. Blinks and lips of three clips keep 99 % of their amplitude and come in their own frame."""
-BORDER_SHARE = 0.125
-"""Of a thumb's sides; what is beyond is mostly background."""
+MAX_NOISE = 8.0
+"""Times the mean square of what the blur for the flow takes off a thumb: more cannot be noise. So nobody is averaged
+with another person, whom a cut that was missed put in his place."""
+AROUND_EYES = 0.6
+"""What counts as the face, and not as the still background of a moving one: the box around the landmarks and so much
+more on each side, in eye distances."""
+MAX_GAIN = 2.0
+DARK = 4.0
+"""Median level from which on a change of light can be told."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +56,8 @@ class Seen:
     """(M, M) luma, in levels of 255."""
     smooth: NDArray[np.uint8]
     """The same for the flow."""
+    region: tuple[slice, slice]
+    """Rows and columns of the face itself."""
 
     @property
     def weight(self) -> NDArray[np.float32]:
@@ -70,9 +79,7 @@ def look_before(placed: Iterable[FrameFaces[PlacedFace]], *, max_weight: float) 
     for found in placed:
         now = {}
         for face in found.faces:
-            thumb = luma_thumb(found.frame, face)
-            smooth = cv2.GaussianBlur(thumb, (0, 0), BLUR_SIGMA_PX)
-            seen = Seen(face, thumb, np.clip(np.rint(smooth), 0, 255).astype(np.uint8))
+            seen = seen_in(found.frame, face)
             earlier = last.get(face.face.track_id)
             if earlier is not None:
                 seen = replace(seen, placed=replace(face, before=known_before(earlier, seen, flow, max_weight)))
@@ -81,14 +88,20 @@ def look_before(placed: Iterable[FrameFaces[PlacedFace]], *, max_weight: float) 
         yield FrameFaces(found.frame, tuple(seen.placed for seen in now.values()), found.skipped)
 
 
-def luma_thumb(frame: Frame, placed: PlacedFace) -> NDArray[np.float32]:
-    """(M, M) levels of 255: the crop's luma."""
+def seen_in(frame: Frame, placed: PlacedFace) -> Seen:
     scale = THUMB_PX / placed.crop_px
     thumb_from_frame = scale * placed.crop_from_frame
     thumb_from_frame[:, 2] += (scale - 1) / 2  # pixel centres are at integers in both
     thumb = luma_crop(frame, thumb_from_frame, THUMB_PX)
-    assert thumb is not None, "a face outside the picture is not placed"
-    return thumb
+    if thumb is None:  # the crop touches the picture by less than rounding leaves of the thumb
+        thumb = np.zeros((THUMB_PX, THUMB_PX), np.float32)
+    smooth = cv2.GaussianBlur(thumb, (0, 0), BLUR_SIGMA_PX)
+    points = placed.face.landmarks_px @ thumb_from_frame[:, :2].T + thumb_from_frame[:, 2]
+    more_px = AROUND_EYES * eye_distance_px(points)
+    left, top = np.clip(points.min(axis=0) - more_px, 0, THUMB_PX - PATCH_PX).astype(int)
+    right, bottom = np.clip(points.max(axis=0) + more_px, PATCH_PX, THUMB_PX).astype(int)
+    region = (slice(top, max(bottom, top + PATCH_PX)), slice(left, max(right, left + PATCH_PX)))
+    return Seen(placed, thumb, np.clip(np.rint(smooth), 0, 255).astype(np.uint8), region)
 
 
 def known_before(earlier: Seen, seen: Seen, flow: cv2.DISOpticalFlow, max_weight: float) -> Before:
@@ -97,18 +110,19 @@ def known_before(earlier: Seen, seen: Seen, flow: cv2.DISOpticalFlow, max_weight
     there = pixel_grid(THUMB_PX) + motion_px
     carried = cv2.remap(earlier.thumb, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     weight = cv2.remap(earlier.weight, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    difference = seen.thumb - carried
-    border = round(BORDER_SHARE * THUMB_PX)
-    inner = slice(border, -border)
-    brighter = float(np.median(difference[inner, inner]))
-    patches = cv2.boxFilter(np.square(difference - brighter), -1, (PATCH_PX, PATCH_PX))
-    noise = max(float(np.quantile(patches[inner, inner], QUIET_SHARE)), MIN_NOISE)
-    likeness = np.exp(np.minimum(ALIKE - patches / noise, 0) / FALL)
+    region = seen.region
+    level, level_before = float(np.median(seen.thumb[region])), float(np.median(carried[region]))
+    is_lit = min(level, level_before) >= DARK
+    gain = min(max(level / level_before, 1 / MAX_GAIN), MAX_GAIN) if is_lit else 1.0
+    patches = cv2.boxFilter(np.square(seen.thumb - gain * carried), -1, (PATCH_PX, PATCH_PX))
+    fine = float(np.square(seen.thumb - seen.smooth)[region].mean())
+    noise = min(float(np.quantile(patches[region], QUIET_SHARE)), MAX_NOISE * fine)
+    likeness = np.exp(np.minimum(ALIKE - patches / max(noise, MIN_NOISE), 0) / FALL)
     return Before(
         crop_from_frame=earlier.placed.crop_from_frame,
         motion=motion_px / np.float32(THUMB_PX),
         weight=np.minimum(weight, np.float32(max_weight)) * likeness.astype(np.float32),
-        brighter=brighter,
+        gain=gain,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidrestore.frame import Frame
-from vidrestore.pixels import Region
+from vidrestore.pixels import Region, luma_gain_offset
 
 SAMPLING_MARGIN_PX = 3
 """Extra frame pixels around a crop square: cubic interpolation reads two beyond, rounding one more."""
@@ -131,5 +131,6 @@ def luma_crop(frame: Frame, crop_from_frame: NDArray[np.float64], crop_px: int) 
     if region is None:
         return None
     x0, y0, x1, y1 = region
-    levels = frame.planes[0][y0:y1, x0:x1].astype(np.float32) * np.float32(255 / (2**frame.layout.depth_bits - 1))
+    gain, offset = luma_gain_offset(frame.layout)
+    levels = (frame.planes[0][y0:y1, x0:x1] - np.float32(offset)) * np.float32(1 / gain)
     return warp(levels, shifted_source(crop_from_frame, x0, y0), crop_px, crop_px, border=cv2.BORDER_REPLICATE)

@@ -18,8 +18,6 @@ LOOK_WEIGHT = 1.3
 much as half a face of distance with the overlap that it costs."""
 UNKNOWN = 0.3
 """Stands for the distance of looks where one is not known: neither alike nor unlike."""
-UNMATCHED = 2.5
-"""Cost of a face that is not continued: as many are as is sensible, but nobody takes another's place for it."""
 
 
 def matches(
@@ -51,7 +49,8 @@ def matches(
         cost = cost + LOOK_WEIGHT * np.minimum(np.nan_to_num(unlike, nan=UNKNOWN), 1.0)
     if allowed is not None:
         possible &= allowed
-    rows, columns = linear_sum_assignment(np.where(possible, cost, UNMATCHED))
+    # Dearer than any set of possible pairs: as many faces as possible are continued.
+    rows, columns = linear_sum_assignment(np.where(possible, cost, 20.0 * cost.size))
     return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if possible[row, column]]
 
 

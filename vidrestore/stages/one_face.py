@@ -74,6 +74,7 @@ class Track:
         """A slow mean."""
         self.clear_look = look
         """The newest one with no other face before it, if there was any."""
+        self.newest_look = look
         self.surprise = 0.0
         """Distance of the newest detection's look from it; 0 where that cannot be told."""
         self.is_confirmed = detection.score >= SURE_SCORE
@@ -105,6 +106,7 @@ class Track:
         self.is_confirmed = True
         self.surprise = 0.0 if self.look is None or look is None else unlikeness(self.look, look)
         self.motion.observe(detection)
+        self.newest_look = look
         if self.look is None:
             self.look = look
         elif look is not None and is_in_view:

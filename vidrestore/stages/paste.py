@@ -120,10 +120,10 @@ def clear_border_px(crop_from_frame: NDArray[np.float64], crop_px: int) -> float
     """
     wide_px = round(4 * CLEAR_BORDER_PX * scale_of(crop_from_frame)) / 4
     # Of a face of two or three pixels the clear border would leave nothing.
-    return min(wide_px, crop_px / 4)
+    return max(min(wide_px, crop_px / 4), FEATHER_START * crop_px)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def feather_mask(crop_px: int, clear_px: float) -> NDArray[np.float32]:
     """(S, S) float32 in [0, 1]: one inside, exactly zero at the edge, with a smooth slope between and round corners."""
     ramp = feather_ramp(crop_px, clear_px)
@@ -134,10 +134,9 @@ def feather_mask(crop_px: int, clear_px: float) -> NDArray[np.float32]:
 
 def feather_ramp(crop_px: int, clear_px: float) -> NDArray[np.float32]:
     """(S,) float32 in [0, 1]: the mask across the crop's middle. The mask is its outer product with itself."""
-    start = max(FEATHER_START * crop_px, clear_px)
-    end = max(FEATHER_END * crop_px, start + 1)
+    end = max(FEATHER_END * crop_px, clear_px + 1)
     edge_distance = np.minimum(np.arange(crop_px), np.arange(crop_px)[::-1]).astype(np.float32)
-    ramp = np.clip((edge_distance - start) / (end - start), 0, 1)
+    ramp = np.clip((edge_distance - clear_px) / (end - clear_px), 0, 1)
     return np.asarray(ramp * ramp * (3 - 2 * ramp), dtype=np.float32)
 
 

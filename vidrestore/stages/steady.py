@@ -60,7 +60,9 @@ class Average:
         own = picture.astype(np.float32)
         lay, average = self._last.get(face.face.track_id, (None, None))
         before = face.before
-        # A result that was used again (reuse.py) was made for another place.
+        if average is not None and lay is face.crop_from_frame:  # the same result again (reuse.py)
+            return average
+        # A result that was used again was made for another place.
         if before is None or average is None or lay is not before.crop_from_frame:
             return own
         side_px = picture.shape[0]
@@ -68,4 +70,4 @@ class Average:
         there = pixel_grid(side_px) + np.float32(side_px) * cv2.resize(before.motion, size)
         carried = cv2.remap(average, there, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         weight = cv2.resize(before.weight, size)
-        return np.asarray(cv2.blendLinear(own, carried + before.brighter, np.ones_like(weight), weight), np.float32)
+        return np.asarray(cv2.blendLinear(own, before.gain * carried, np.ones_like(weight), weight), np.float32)

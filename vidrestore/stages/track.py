@@ -179,7 +179,10 @@ class FaceTracker:
         away = [track for track in away if track.track_id is not None]
         if not new or not away:
             return
-        unlike = distances_of_looks([track.look for track in away], [track.clear_look for track in new])
+        known = [track.look for track in away]
+        # Of someone who has come out by now the newest look tells; of someone half behind another, an earlier one.
+        newest, clear = ([track.newest_look for track in new], [track.clear_look for track in new])
+        unlike = np.fmin(distances_of_looks(known, newest), distances_of_looks(known, clear))
         unseen_s = np.array([[track.begin_s - lost.last_seen_s for track in new] for lost in away])
         reach = MAX_DISTANCE + RETURN_SPEED * unseen_s
         faces = tuple(track.first for track in new)
@@ -195,10 +198,7 @@ class FaceTracker:
     def _step_s(self, frame: Frame) -> float:
         """Seconds since the frame before; 0 for the first of a shot."""
         before, self._newest_frame = self._newest_frame, frame
-        if before is None:
-            return 0.0
-        # Ticks are subtracted before they become seconds, so that the same shot moves the same wherever it begins.
-        return max(float((frame.pts - before.pts) * frame.time_base), 0.0)
+        return 0.0 if before is None else frame.seconds_since(before)
 
     def _oldest_is_due(self) -> bool:
         if not self._held:
