@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 LANDMARKS = ("left eye", "right eye", "nose tip", "left mouth corner", "right mouth corner")
 """Order of the five points, as seen by the viewer (RetinaFace's order)."""
 
+FADE_S = 0.2
+"""For so long a restoration comes up or goes down, so that no face changes from one frame to the next. At a cut all
+does, and nothing fades."""
+
 TEMPLATES: Mapping[str, tuple[tuple[float, float], ...]] = {
     # GPEN's own alignment template, given for 512 px in its face_enhancement code and scaled linearly.
     "gpen": (

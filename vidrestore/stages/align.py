@@ -8,12 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrestore.face import AlignedFace, PlacedFace, SkippedFace, TrackedFace, template_px
+from vidrestore.face import FADE_S, AlignedFace, PlacedFace, SkippedFace, TrackedFace, template_px
 from vidrestore.frame import Frame, FrameFaces
 from vidrestore.models.spec import ModelSpec
 from vidrestore.pixels import rgb_region
 from vidrestore.stages.crop_geometry import sampled_region, shifted_source, similarity, warp
-from vidrestore.stages.one_face import FADE_S
 
 MAX_CROP_SIDE_IN_FRAMES = 4.0
 """A crop square more than this many times larger than the frame comes from landmarks that fell onto one another."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vidrestore.face import Detection, TrackedFace
+from vidrestore.face import FADE_S, Detection, TrackedFace
 from vidrestore.frame import Frame
 from vidrestore.stages.appearance import ALIKE, SEEN, Look, look_of, unlikeness
 from vidrestore.stages.flow import Carried
@@ -18,9 +18,6 @@ from vidrestore.stages.motion import FaceMotion
 
 MAX_GAP_S = 0.5
 """A face unseen for longer has left; bridged until then if it comes back."""
-FADE_S = 0.2
-"""For so long a restoration comes up or goes down, so that no face changes from one frame to the next. At a cut all
-does, and nothing fades."""
 SURE_SCORE = 0.95
 """A face seen in one frame only is believed from this score on."""
 CONFIRM_S = 0.2
