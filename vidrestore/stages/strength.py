@@ -7,7 +7,7 @@ track the strength changes slowly, so nothing pops.
 Sharp means: at both eyes and at the mouth the finest structure is strong beside the next coarser, and it is not noise,
 which is as fine but in smooth skin too. The bands are differences of Gaussians, measured in blocks. Flat and clipped
 blocks (titles, bars, burnt-out skin) tell nothing of noise. Over 50 faces that took no part in training and six sharp
-portraits, degraded as in `vidrestore evaluate`: of the restoration, the sharp portraits get 5 %, the same mildly
+portraits, degraded as in `vidrestore evaluate`: of the restoration, the sharp portraits get 1 %, the same mildly
 degraded 99 %, all others 98 to 100 %; what is gained in decibels stays as it is, or rises by 0.05 at most.
 """
 
