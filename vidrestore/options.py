@@ -52,9 +52,7 @@ class Options:
     detect_every: int = option(
         4, "Look for faces in every n-th frame, in more where they come, go or turn; 1: in every frame.", low=1, high=16
     )
-    lag: float = option(
-        0.5, "Seconds that tracking may look ahead, while frames wait in memory.", low=0.0, high=10.0
-    )
+    lag: float = option(0.5, "Seconds that tracking may look ahead, while frames wait in memory.", low=0.0, high=10.0)
     min_face_px: float = option(24.0, "Leave faces alone whose box has a longer side below this.", low=0.0)
     max_faces: int | None = option(None, "Restore at most this many faces a frame, the largest first.", low=1)
     decoder: Literal["auto", "pyav", "decord"] = option("auto", "auto is pyav; decord reads 8-bit RGB only.")
