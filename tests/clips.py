@@ -5,6 +5,7 @@ The pictures are smooth, colourful and move; sizes are tiny; nothing here import
 
 import atexit
 import functools
+import os
 import shutil
 import struct
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import av
+import av.filter
 import numpy as np
 from av.stream import Disposition
 from numpy.typing import NDArray
@@ -47,6 +49,10 @@ class Clip:
     has_cover: bool = False
     rotation_deg: int = 0
     """Clockwise."""
+    is_mirrored: bool = False
+    """Left to right, after the turn."""
+    num_other_pictures: int = 0
+    """Further video streams, in colours of their own."""
     sample_aspect: Fraction = Fraction(1)
     field_order: int = 1
     """AVFieldOrder: 1 is progressive, 2 top field first, 3 bottom field first."""
@@ -86,6 +92,10 @@ def picture_rgb(index: int, width_px: int, height_px: int) -> NDArray[np.uint8]:
     return np.rint(128 + 90 * np.stack(waves, axis=-1)).astype(np.uint8)
 
 
+MASTER_DISPLAY = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+"""A P3 display of 0.005 to 1000 cd/m2, in x265's units of 0.00002 and 0.0001 cd/m2."""
+HDR10_PARAMS = f"log-level=error:master-display={MASTER_DISPLAY}:max-cll=1000,400"
+
 CLIPS: Mapping[str, Clip] = {
     clip.name: clip
     for clip in (
@@ -117,7 +127,30 @@ CLIPS: Mapping[str, Clip] = {
         Clip("rotated", rotation_deg=90),
         Clip("half_turn", rotation_deg=180),
         Clip("interlaced", "mpeg2video", ".mov", field_order=3, options={"flags": "+ildct+ilme"}),
+        Clip("interlaced_top", field_order=2, options={"flags": "+ildct+ilme"}),
+        Clip(
+            "interlaced_ffv1", "ffv1", ".mkv", "yuv422p10le", field_order=3, time_base=Fraction(1, 1000), num_frames=6
+        ),
+        Clip("interlaced_outside", "v210", ".mov", "yuv422p10le", field_order=2, num_frames=6),
+        Clip("dv", "dvvideo", ".mov", width_px=720, height_px=576, num_frames=3, field_order=3),
         Clip("anamorphic", sample_aspect=Fraction(16, 11)),
+        Clip("mirrored", is_mirrored=True),
+        Clip("turned_and_mirrored", rotation_deg=270, is_mirrored=True),
+        Clip(
+            "hdr10",
+            "libx265",
+            pix_fmt="yuv420p10le",
+            color=(1, 9, 9, 16),
+            options={"x265-params": HDR10_PARAMS, "chroma_sample_location": "topleft"},
+        ),
+        Clip("hlg", "libx265", pix_fmt="yuv420p10le", color=(1, 9, 9, 18)),
+        Clip("chroma_center", options={"chroma_sample_location": "center"}),
+        Clip("chroma_topleft", options={"chroma_sample_location": "topleft"}),
+        Clip("chroma_bottom", "libx265", options={"chroma_sample_location": "bottomleft"}),
+        Clip("two_pictures", num_other_pictures=1, num_audio_tracks=1),
+        Clip("av1", "libsvtav1", pix_fmt="yuv420p10le", options={"preset": "12"}, color=(1, 1, 1, 1)),
+        Clip("prores", "prores_ks", ".mov", "yuv422p10le"),
+        Clip("dnxhd", "dnxhd", ".mov", "yuv422p", width_px=256, height_px=128, options={"profile": "dnxhr_hq"}),
         Clip(
             "many_tracks", num_audio_tracks=3, has_subtitles=True, has_chapters=True, metadata={"title": "Überführung"}
         ),
@@ -134,6 +167,37 @@ CLIPS: Mapping[str, Clip] = {
         Clip("mpeg4_avi", "mpeg4", ".avi", time_base=Fraction(1, 25)),
         Clip("mpeg2_ts", "mpeg2video", ".ts", num_audio_tracks=1, time_base=Fraction(1, 90000)),
         Clip("mjpeg", "mjpeg", ".mov", "yuvj422p"),
+        Clip("huffyuv_avi", "huffyuv", ".avi", "yuv422p", time_base=Fraction(1, 25)),
+        Clip(
+            "mpeg2_ps",
+            "mpeg2video",
+            ".mpg",
+            first_pts=48600,
+            time_base=Fraction(1, 90000),
+            num_audio_tracks=1,
+            audio_codec="ac3",
+        ),
+        Clip(
+            "mpeg2_mxf",
+            "mpeg2video",
+            ".mxf",
+            "yuv422p",
+            time_base=Fraction(1, 25),
+            num_audio_tracks=1,
+            audio_codec="pcm_s16le",
+        ),
+        Clip(
+            "dnxhd_mxf",
+            "dnxhd",
+            ".mxf",
+            "yuv422p",
+            width_px=256,
+            height_px=128,
+            time_base=Fraction(1, 25),
+            options={"profile": "dnxhr_hq"},
+            num_audio_tracks=1,
+            audio_codec="pcm_s16le",
+        ),
         Clip("damaged", num_frames=60, options={"g": "10", "bf": "0"}, num_audio_tracks=1, damage="middle"),
         Clip(
             "cut_off",
@@ -177,6 +241,7 @@ def _encode(clip: Clip, path: Path) -> None:
     with av.open(str(path), "w", container_options=options) as output:
         output.metadata.update(clip.metadata)
         video = _add_video(output, clip)
+        others = [_add_video(output, clip) for _ in range(clip.num_other_pictures)]
         audio = [_add_audio(output, clip, index) for index in range(clip.num_audio_tracks)]
         subtitles = (
             output.add_mux_stream("mov_text" if clip.suffix == ".mp4" else "subrip") if clip.has_subtitles else None
@@ -203,10 +268,14 @@ def _encode(clip: Clip, path: Path) -> None:
             _mux_audio(output, stream, clip.duration_s, pitch_hz=220 * (index + 1))
         for index, pts in enumerate(clip.frame_pts):
             output.mux(video.encode(_frame(clip, index, pts)))
-        output.mux(video.encode(None))
+            for number, other in enumerate(others, 1):
+                output.mux(other.encode(_frame(clip, index + 100 * number, pts)))
+        for stream in (video, *others):
+            output.mux(stream.encode(None))
 
 
 def _add_video(output: Any, clip: Clip) -> av.VideoStream:
+    os.environ.setdefault("SVT_LOG", "1")  # errors only
     quiet = {"x265-params": "log-level=error"} if clip.codec == "libx265" else {}
     options = {"preset": "ultrafast", **quiet} if clip.codec.startswith("libx26") else {}
     video: av.VideoStream = output.add_stream(clip.codec, rate=clip.rate_hz, options={**options, **clip.options})
@@ -217,26 +286,39 @@ def _add_video(output: Any, clip: Clip) -> av.VideoStream:
     context = video.codec_context
     context.color_range, context.colorspace, context.color_primaries, context.color_trc = clip.color
     context.field_order = clip.field_order
-    if clip.rotation_deg:
-        video.set_display_rotation(-clip.rotation_deg)
+    if clip.rotation_deg or clip.is_mirrored:
+        video.set_display_rotation(-clip.rotation_deg, hflip=clip.is_mirrored)
     return video
 
 
-FRAME_CLOCKED = ("mpeg4", "mpeg2video")
+FRAME_CLOCKED = ("mpeg4", "mpeg2video", "dvvideo")
 """Encoders that count time in frames."""
 
 
 def _frame(clip: Clip, index: int, pts: int) -> av.VideoFrame:
     rgb = picture_rgb(index, clip.width_px, clip.height_px)
     frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=clip.pix_fmt)
+    if clip.field_order > 1:
+        frame = _marked(frame, {2: "tff", 3: "bff"}[clip.field_order])
     frame.pts, frame.time_base = pts, clip.time_base
     if clip.codec in FRAME_CLOCKED:
-        frame.pts, frame.time_base = index, Fraction(1, clip.rate_hz)
+        frame.pts, frame.time_base = index % 100, Fraction(1, clip.rate_hz)
     return frame
 
 
+def _marked(frame: av.VideoFrame, mode: str) -> av.VideoFrame:
+    """The same picture, told to be interlaced: FFmpeg's filter can say it, PyAV cannot."""
+    graph = av.filter.Graph()
+    size = f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}"
+    chain = [graph.add("buffer", f"{size}:time_base=1/1:pixel_aspect=1/1"), graph.add("setfield", f"mode={mode}")]
+    chain.append(graph.add("buffersink"))
+    graph.link_nodes(*chain).configure()
+    chain[0].push(frame)
+    return chain[-1].pull()  # type: ignore[return-value]
+
+
 def _add_audio(output: Any, clip: Clip, index: int) -> av.AudioStream:
-    rate_hz = 48000 if clip.audio_codec == "libopus" else SAMPLE_RATE_HZ
+    rate_hz = 48000 if clip.audio_codec in ("libopus", "pcm_s16le") else SAMPLE_RATE_HZ
     stream: av.AudioStream = output.add_stream(clip.audio_codec, rate=rate_hz)
     stream.metadata["language"] = ("eng", "ger", "jpn")[index]
     stream.disposition = Disposition.default if index == 0 else Disposition.comment

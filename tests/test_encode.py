@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import pytest
 
-from tests.clips import picture_rgb
+from tests.clips import CLIPS, picture_rgb
+from tests.copies import copy
 from vidrestore.errors import OptionsError, TargetError
 from vidrestore.frame import ColorTags, VideoInfo
 from vidrestore.video.encode import ENCODERS, Encoder, EncodeSettings, Encoding, resolve_encoding
@@ -214,3 +216,30 @@ def test_pixels_that_are_not_square_prefer_an_encoder_that_can_say_so() -> None:
     wide = replace(info(), sample_aspect=Fraction(16, 11))
     assert resolve(wide, ".mkv", lossless=True).encoder.name == "libx264"
     assert resolve(wide, ".mp4").encoder.name == "libx264"
+
+
+@pytest.mark.parametrize(
+    ("quality", "pix_fmt", "suffix", "encoder", "crf"),
+    [
+        ("master", "yuv420p", ".mov", "prores_ks", None),
+        ("master", "yuv420p", ".mp4", "libx264", "10"),
+        ("master", "yuv420p10le", ".mp4", "libx265", "10"),
+        ("share", "yuv420p", ".mp4", "libx264", "21"),
+        ("share", "yuv420p", ".webm", "libvpx-vp9", "24"),
+        (None, "yuv420p", ".mov", "libx264", "15"),
+    ],
+)
+def test_a_quality_by_name_chooses_encoder_and_rate_factor(
+    quality: str | None, pix_fmt: str, suffix: str, encoder: str, crf: str | None
+) -> None:
+    encoding = resolve(info(pix_fmt), suffix, quality=quality)
+    assert (encoding.encoder.name, encoding.options.get("crf")) == (encoder, crf)
+
+
+def test_a_master_is_finer_than_the_default_and_a_shared_copy_smaller(tmp_path: Path) -> None:
+    source, sizes = CLIPS["h264"].make(tmp_path), []
+    for quality in ("share", None, "master"):
+        target = tmp_path / f"{quality}.mp4"
+        copy(source, target, EncodeSettings(quality=quality))  # type: ignore[arg-type]
+        sizes.append(target.stat().st_size)
+    assert sizes == sorted(set(sizes))

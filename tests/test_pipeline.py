@@ -214,3 +214,27 @@ def test_damaged_packets_are_counted_and_the_sound_stays(tmp_path: Path) -> None
     assert report.num_frames >= 40
     assert any("damaged" in warning for warning in report.warnings)
     assert copied_packets(target) == copied_packets(source)
+
+
+def test_archive_quality_keeps_every_sample(tmp_path: Path) -> None:
+    source, target = CLIPS["h264"].make(tmp_path), tmp_path / "out.mkv"
+    options = Options(quality="archive")
+    restore_video(source, target, options, models=Models(FixedDetector(()), IdentityRestorer()))
+    for one, other in zip(read_frames(source), read_frames(target), strict=True):
+        assert all(np.array_equal(plane, kept) for plane, kept in zip(one.planes, other.planes, strict=True))
+
+
+def test_one_of_several_videos_is_restored_and_the_other_stays_as_it_was(tmp_path: Path) -> None:
+    clip = CLIPS["two_pictures"]
+    source, target = clip.make(tmp_path), tmp_path / "out.mp4"
+    options = Options(stream=1, lossless=True, min_face_px=1)
+    report = restore_video(source, target, options, models=Models(one_face(clip), NegativeRestorer()))
+    assert report.num_faces_restored == clip.num_frames
+    with av.open(str(source)) as before, av.open(str(target)) as after:
+        packets = [
+            [bytes(packet) for packet in container.demux(container.streams[0]) if packet.size]
+            for container in (before, after)
+        ]
+    assert packets[0] == packets[1]
+    with VideoReader(source, stream=1) as one, VideoReader(target, stream=1) as other:
+        assert not np.array_equal(next(one.frames()).planes[0], next(other.frames()).planes[0])

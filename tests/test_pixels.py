@@ -9,9 +9,15 @@ from vidrestore.pixels import Region, add_rgb_delta, rgb_picture, rgb_reduced, r
 
 
 def layout(
-    family: str = "yuv", *, depth: int = 8, chroma: tuple[int, int] = (1, 1), full: bool = False, siting: str = "left"
+    family: str = "yuv",
+    *,
+    depth: int = 8,
+    chroma: tuple[int, int] = (1, 1),
+    full: bool = False,
+    siting: str = "left",
+    is_pq: bool = False,
 ) -> PixelLayout:
-    return PixelLayout("test", family, depth, *chroma, False, full, "bt709", siting)  # type: ignore[arg-type]
+    return PixelLayout("test", family, depth, *chroma, False, full, "bt709", siting, is_pq)  # type: ignore[arg-type]
 
 
 def flat(of: PixelLayout, values: tuple[int, ...], width_px: int = 32, height_px: int = 24) -> tuple[Plane, ...]:
@@ -40,6 +46,10 @@ LAYOUTS = [
     layout(),
     layout(siting="center"),
     layout(siting="topleft"),
+    layout(siting="top"),
+    layout(siting="bottomleft"),
+    layout(siting="bottom"),
+    layout(depth=10, is_pq=True),
     layout(depth=10),
     layout(chroma=(0, 0)),
     layout(chroma=(1, 0), full=True),
@@ -119,6 +129,19 @@ def test_chroma_is_read_where_it_lies(siting: str, offset_px: float) -> None:
     cr_gain = 2 * (1 - 0.2126) * 255 / 224
     read: NDArray[np.float64] = (rgb[10, 2:28, 0] - (128 - 16) * 255 / 219) / cr_gain + 128
     assert np.abs(read - expected).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("siting", "offset_px"), [("topleft", 0.0), ("top", 0.0), ("left", 0.5), ("center", 0.5), ("bottomleft", 1.0)]
+)
+def test_chroma_is_read_in_the_row_where_it_lies(siting: str, offset_px: float) -> None:
+    of = layout(chroma=(0, 1), siting=siting)
+    luma, cb, cr = flat(of, (128, 128, 128))
+    cr = np.repeat((100 + 2 * np.arange(12)).astype(np.uint8)[:, None], 32, axis=1)  # sample k: row 2k + offset
+    rgb = rgb_region((luma, cb, cr), of, (0, 0, 32, 24))
+    cr_gain = 2 * (1 - 0.2126) * 255 / 224
+    read: NDArray[np.float64] = (rgb[2:20, 10, 0] - (128 - 16) * 255 / 219) / cr_gain + 128
+    assert np.abs(read - (100 + np.arange(2, 20) - offset_px)).max() < 0.1
 
 
 @pytest.mark.parametrize("of", LAYOUTS)

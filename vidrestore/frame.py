@@ -2,12 +2,17 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from vidrestore.face import PlacedFace, SkippedFace
 from vidrestore.layout import PixelLayout, Plane
 
 F = TypeVar("F")
+Fields = Literal["", "top first", "bottom first"]
+"""Which half of an interlaced picture's rows is shown first; "" for a progressive picture."""
+INTERLACED = frozenset({2, 3, 4, 5})
+TOP_FIELD_FIRST = frozenset({2, 5})
+"""AVFieldOrder: TT, BB, TB, BT; the second letter of the last two is what is shown first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,21 @@ class VideoInfo:
     """The nine numbers that rotate or mirror the picture for viewing (FFmpeg's AV_PKT_DATA_DISPLAYMATRIX), if any."""
     field_order: int = 0
     """AVFieldOrder: 0 unknown, 1 progressive, 2 and more interlaced."""
+    coded_fields: Fields = ""
+    """What the first picture itself says; it may know more than the container's `field_order`."""
+    chroma_location: int = 0
+    """AVChromaLocation as the stream says it; 0 where it says nothing. `layout.siting` is what we take it for."""
+    stream_number: int | None = None
+    """Which of the source's streams this is, counted among all; None: the first video stream."""
+    light: "HdrLight | None" = None
+    """How bright an HDR picture was mastered, where the stream says so."""
+
+    @property
+    def fields(self) -> Fields:
+        """Of an interlaced stream, by the picture's own word before the container's."""
+        if self.coded_fields or self.field_order not in INTERLACED:
+            return self.coded_fields
+        return "top first" if self.field_order in TOP_FIELD_FIRST else "bottom first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +66,30 @@ class ColorTags:
     matrix: int
     primaries: int
     transfer: int
+
+
+@dataclass(frozen=True, slots=True)
+class MasteringDisplay:
+    """The display that an HDR picture was graded on (SMPTE ST 2086)."""
+
+    red_xy: tuple[Fraction, Fraction]
+    """CIE 1931 chromaticity, here and below."""
+    green_xy: tuple[Fraction, Fraction]
+    blue_xy: tuple[Fraction, Fraction]
+    white_xy: tuple[Fraction, Fraction]
+    min_cd_m2: Fraction
+    max_cd_m2: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class HdrLight:
+    """Static HDR metadata; what the stream does not have is None."""
+
+    display: MasteringDisplay | None = None
+    max_content_cd_m2: int | None = None
+    """The brightest sample of all (MaxCLL, CTA-861.3)."""
+    max_average_cd_m2: int | None = None
+    """The brightest frame on average (MaxFALL)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +105,10 @@ class Frame:
     planes: tuple[Plane, ...]
     """(h_i, w_i) uint8 or uint16 each, in the order of `layout.components`."""
     layout: PixelLayout
+    fields: Fields = ""
+    """Whether its rows belong to two moments."""
+    captions: object | None = None
+    """Closed captions inside the picture, which only `video/marks.py` can look into."""
 
     def __post_init__(self) -> None:
         self.layout.check_planes(self.planes)

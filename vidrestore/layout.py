@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Plane = NDArray[np.uint8] | NDArray[np.uint16]
 Family = Literal["yuv", "rgb", "gray"]
 Matrix = Literal["bt601", "bt709", "bt2020", "smpte240m", "fcc"]
-ChromaSiting = Literal["left", "center", "topleft"]
+ChromaSiting = Literal["left", "center", "topleft", "top", "bottomleft", "bottom"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class PixelLayout:
     """Luma coefficients; unused by rgb and gray."""
     siting: ChromaSiting
     """Where a chroma sample lies among its luma samples."""
+    is_pq: bool = False
+    """Whether the signal is HDR's PQ (SMPTE ST 2084): colours are then looked at through `tone.py`."""
 
     @property
     def components(self) -> tuple[str, ...]:

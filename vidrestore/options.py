@@ -43,7 +43,13 @@ class Options:
     codec: str = option("auto", "auto (H.264; HEVC for 10 bits), h264, hevc, ffv1, source, or an FFmpeg encoder.")
     crf: int | None = option(None, "Quality of the encoder; lower is better and larger.", low=0, high=63)
     preset: str | None = option(None, "Speed preset of the encoder, such as slow.")
+    quality: Literal["archive", "master", "share"] | None = option(
+        None, "archive: every sample exact, as lossless; master: for editing (ProRes in .mov); share: small."
+    )
     lossless: bool = option(False, "Write every sample exactly: FFV1 in .mkv, x264 qp 0 in .mp4.")
+    stream: int | None = option(
+        None, "Restore this video stream, by its number in `vidrestore info`; the others are copied.", low=0
+    )
     start: float | None = option(None, "Begin here: seconds or hh:mm:ss.", low=0.0, is_time=True)
     end: float | None = option(None, "Stop before this: seconds or hh:mm:ss.", low=0.0, is_time=True)
     faces: Path | None = option(None, "Write what was found to this JSON file.")
@@ -67,6 +73,11 @@ class Options:
             raise OptionsError(
                 f"crf is {self.crf}, but lossless has no quality to choose; leave one out (--no-lossless)"
             )
+        if self.quality and (self.crf is not None or (self.lossless and self.quality != "archive")):
+            other = "lossless" if self.lossless else "crf"
+            raise OptionsError(f"quality is {self.quality}, and {other} asks for another; leave one out")
+        if self.stream is not None and self.report is not None:
+            raise OptionsError(f"stream is {self.stream}, but report measures the first video stream; leave one out")
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise OptionsError(f"end ({self.end:g} s) is not after start ({self.start:g} s); give a later end")
 

@@ -29,7 +29,9 @@ class Outputs:
 
     def __enter__(self) -> "Outputs":
         options, like = self._options, self._like
-        settings = EncodeSettings(options.codec, options.crf, options.preset, options.lossless)
+        lossless = options.lossless or options.quality == "archive"
+        quality = None if options.quality == "archive" else options.quality
+        settings = EncodeSettings(options.codec, options.crf, options.preset, lossless, quality)
         with ExitStack() as stack:
             # Left last, so that it appears only after the others have succeeded.
             self._writer = VideoWriter(

@@ -5,15 +5,18 @@
 Frames stay in the source's own planes all the way; stages are plain generators that know nothing of threads. A lane is
 a thread with its part of the journey. There are three: two of `Background`, which decode and compute, and the caller's,
 which encodes and receives Ctrl-C. With a GPU, align, restore and paste run there (`device/lane.py`), except with
-`--reuse` or another engine than PyTorch: then the restorer alone does.
+`--reuse`, another engine than PyTorch or HDR's PQ: then the restorer alone does. Interlaced frames travel as two, one
+for each moment (`fields.py`).
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from vidrestore.background import Background
 from vidrestore.device.lane import restored_on_device, works_on_device
+from vidrestore.fields import FieldPairs
 from vidrestore.frame import Frame, RestoredFrame
 from vidrestore.loading import Models, load_models
 from vidrestore.options import Options
@@ -64,19 +67,26 @@ def restore_video(
     begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
     check_outputs(target, options, source=source)
     with (
-        VideoReader(source, start_s=options.start, end_s=options.end, decoder=options.decoder) as reader,
+        VideoReader(
+            source, start_s=options.start, end_s=options.end, decoder=options.decoder, stream=options.stream
+        ) as reader,
         Outputs(target, options, source=source, like=reader.info) as outputs,
     ):
         info = reader.info
         report.num_frames_expected = reader.num_frames_expected
         if models is None:
             with report.stage("load models"):
-                models = load_models(options, lambda: sample_frames(source), rotation_deg=info.rotation_deg)
+                samples = partial(sample_frames, source, stream=options.stream)
+                models = load_models(options, samples, rotation_deg=info.rotation_deg)
         models.enter_into(report)
         decoded = report.timed("decode", reader.frames())
         with Background(decoded, depth=QUEUE_FRAMES, name="decode") as frames:
-            restored = restored_frames(frames, models, options, report, rotation_deg=info.rotation_deg)
-            with Background(restored, depth=QUEUE_FRAMES, name="compute") as done_frames:
+            fields = FieldPairs()
+            moments = fields.split(frames)
+            restored = restored_frames(
+                moments, models, options, report, rotation_deg=info.rotation_deg, is_pq=info.layout.is_pq
+            )
+            with Background(fields.woven(restored), depth=QUEUE_FRAMES, name="compute") as done_frames:
                 for done in done_frames:
                     with report.stage("encode"):
                         outputs.write(done)
@@ -88,12 +98,20 @@ def restore_video(
     report.num_damaged_packets = reader.num_damaged_packets
     for warning in (*reader.warnings, *outputs.warnings):
         report.warn(warning)
+    if fields.num_interlaced:
+        report.warn(f"{source}: {fields.num_interlaced} frames are interlaced; faces were restored field by field")
     report.finish(time.perf_counter() - begin_s, time.process_time() - begin_cpu_s)
     return report
 
 
 def restored_frames(
-    frames: Iterable[Frame], models: Models, options: Options, report: Report, *, rotation_deg: int
+    frames: Iterable[Frame],
+    models: Models,
+    options: Options,
+    report: Report,
+    *,
+    rotation_deg: int,
+    is_pq: bool = False,
 ) -> Iterator[RestoredFrame]:
     """The stages, one after the other. `rotation_deg` (clockwise) shows the frames upright to the detector."""
     timed = report.timed
@@ -112,7 +130,8 @@ def restored_frames(
     is_steadied = options.temporal != "off"
     if is_steadied:
         placed = timed("steady", look_before(placed, max_weight=MAX_WEIGHT[options.temporal]))
-    if works_on_device(models.restorer) and not options.reuse:  # crops that are compared are made here
+    # Crops that are compared are made here, and so are those of HDR's PQ.
+    if works_on_device(models.restorer) and not options.reuse and not is_pq:
         on_device = restored_on_device(
             placed,
             models.restorer,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidrestore.layout import Matrix, PixelLayout, Plane
+from vidrestore.tone import signal_delta, view_of_signal
 
 Region = tuple[int, int, int, int]
 """Half-open (x0, y0, x1, y1) in px."""
@@ -24,8 +25,15 @@ LUMA_WEIGHTS: Mapping[Matrix, tuple[float, float]] = {
 def rgb_region(planes: Sequence[Plane], layout: PixelLayout, region: Region) -> NDArray[np.float32]:
     """(y1 - y0, x1 - x0, 3) float32 RGB of a region that lies inside the picture, nominally 0..255, not clipped.
 
-    Chroma is interpolated linearly from where its samples lie; values beyond nominal white or black survive.
+    Chroma is interpolated linearly from where its samples lie; values beyond nominal white or black survive. HDR's PQ
+    comes as an ordinary screen would show it.
     """
+    signal = _signal_region(planes, layout, region)
+    return view_of_signal(signal) if layout.is_pq else signal
+
+
+def _signal_region(planes: Sequence[Plane], layout: PixelLayout, region: Region) -> NDArray[np.float32]:
+    """As `rgb_region`, with PQ as it is stored."""
     x0, y0, x1, y1 = region
     if layout.family == "rgb":
         green, blue, red = (plane[y0:y1, x0:x1] for plane in planes[:3])
@@ -66,7 +74,10 @@ def rgb_reduced(planes: Sequence[Plane], layout: PixelLayout, width_px: int, hei
     if layout.family == "rgb":
         reduced = [reduced[2], reduced[0], reduced[1]]
     # cv2.transform rounds and saturates in uint8 by itself.
-    return np.asarray(cv2.transform(cv2.merge(reduced), rgb_from_samples(as_8_bit)), dtype=np.uint8)
+    rgb = cv2.transform(cv2.merge(reduced), rgb_from_samples(as_8_bit))
+    if layout.is_pq:
+        rgb = cv2.LUT(rgb, np.rint(view_of_signal(np.arange(256, dtype=np.float32))).astype(np.uint8))
+    return np.asarray(rgb, dtype=np.uint8)
 
 
 def add_rgb_delta(planes: Sequence[Plane], layout: PixelLayout, region: Region, delta: NDArray[np.float32]) -> None:
@@ -74,8 +85,11 @@ def add_rgb_delta(planes: Sequence[Plane], layout: PixelLayout, region: Region, 
 
     Only the difference passes through the colour matrix: a sample whose delta is zero keeps its exact value, and so do
     detail, grain and out-of-range values beneath a small delta. Alpha is never touched. The region is half-open and
-    inside the picture; chroma samples take the average of the luma positions that they stand for.
+    inside the picture; chroma samples take the average of the luma positions that they stand for. A change of how PQ
+    looks becomes the change of its signal that looks so.
     """
+    if layout.is_pq:
+        delta = signal_delta(_signal_region(planes, layout, region), delta)
     height_px, width_px = planes[0].shape
     x0, y0, x1, y1 = whole = whole_chroma_samples(region, layout, width_px, height_px)
     if whole != region:  # what is added around it has no delta
@@ -156,12 +170,11 @@ def _affine(samples: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArra
 
 def siting_offset_px(layout: PixelLayout) -> tuple[float, float]:
     """Where the first chroma sample lies on the luma grid, (x, y)."""
-    center_x = ((1 << layout.log2_chroma_w) - 1) / 2
-    center_y = ((1 << layout.log2_chroma_h) - 1) / 2
-    return (
-        center_x if layout.siting == "center" else 0.0,
-        0.0 if layout.siting == "topleft" else center_y,
-    )
+    last_x, last_y = (1 << layout.log2_chroma_w) - 1, (1 << layout.log2_chroma_h) - 1
+    x = 0.0 if layout.siting.endswith("left") else last_x / 2
+    if layout.siting.startswith("top"):
+        return x, 0.0
+    return x, float(last_y) if layout.siting.startswith("bottom") else last_y / 2
 
 
 def _upsampled_chroma(plane: Plane, layout: PixelLayout, region: Region) -> NDArray[np.float32]:
@@ -190,7 +203,7 @@ def _downsampled_chroma(full: NDArray[np.float32], layout: PixelLayout) -> NDArr
     """(h, w) at luma positions, starting on a whole chroma sample -> (ceil(h / step_y), ceil(w / step_x)).
 
     Each sample averages the luma positions around where it lies: a box when it lies between them, a triangle (1 2 1)
-    when it lies on one. Steps of 4 (4:1:1, 4:1:0) take the box.
+    when it lies on one. Steps of 4 (4:1:1, 4:1:0) and samples on the lower of two rows (rare) take the box.
     """
     offset_x, offset_y = siting_offset_px(layout)
     reduced = _downsampled_rows(full, 1 << layout.log2_chroma_h, cosited=offset_y == 0)

@@ -63,9 +63,28 @@ TRANSFER_NAMES: Mapping[int, str] = {
 """For people, as FFmpeg spells them; a number that is not there is shown as unspecified."""
 
 
+CHROMA_LOCATIONS: Mapping[int, ChromaSiting] = {
+    1: "left",
+    2: "center",
+    3: "topleft",
+    4: "top",
+    5: "bottomleft",
+    6: "bottom",
+}
+"""AVChromaLocation: FFmpeg's spelling is ours."""
+CENTERED_CHROMA = 2
+PQ_TRANSFER = 16
+"""AVColorTransferCharacteristic: SMPTE ST 2084."""
+
+
 def range_tag(layout: PixelLayout) -> int:
     """AVColorRange of a layout's samples."""
     return FULL_RANGE if layout.full_range else LIMITED_RANGE
+
+
+def siting_of(chroma_location: int, codec_name: str) -> ChromaSiting:
+    """Where chroma samples lie by the stream's own word, or by its codec's habit."""
+    return CHROMA_LOCATIONS.get(chroma_location) or default_siting(codec_name)
 
 
 def default_siting(codec_name: str) -> ChromaSiting:

@@ -3,12 +3,15 @@
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import av
 
 from vidrestore.errors import OptionsError, TargetError
-from vidrestore.frame import VideoInfo
-from vidrestore.layout import PixelLayout
+from vidrestore.frame import Fields, VideoInfo
+from vidrestore.layout import ChromaSiting, PixelLayout
+from vidrestore.video.color_tags import CENTERED_CHROMA, CHROMA_LOCATIONS, default_siting
+from vidrestore.video.hdr_light import MATROSKA_CODECS, encoder_options
 from vidrestore.video.planes import packing_of, planar_layout
 
 X264_CRF = 15
@@ -17,6 +20,11 @@ texture that a second look dwells on, so we stay three below. Measured on six we
 0.4 to 2.5 times the size of the source."""
 X265_CRF = 15
 """Measured on three clips: 14 and 16 lie on either side of x264's 15 in PSNR."""
+CRF_STEPS: Mapping[str, int] = {"master": -5, "share": 6}
+"""From the default: a master is encoded again, perhaps more than once, and so starts one halving of the quantiser (6
+steps double it) finer; for sharing, x264's 21 lies between 18, taken for transparent, and its own default of 23."""
+COARSER_CRF_STEPS = 2
+"""Rate factors that count to 63 take this many times the steps up: 24 is near what VP9 and AV1 are used with."""
 VP9_CRF = 12
 AV1_CRF = 12
 """Of 63. Measured on three clips: within 1.3 dB of x264's 15."""
@@ -39,6 +47,8 @@ class EncodeSettings:
     """Lower is better; None takes the encoder's visually transparent default."""
     preset: str | None = None
     lossless: bool = False
+    quality: Literal["master", "share"] | None = None
+    """Finer or coarser than the default, where no crf is given; a master in .mov is ProRes, which editors expect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +71,15 @@ class Encoder:
     """Writes the shape of pixels into its own stream. Matroska has only that, as PyAV cannot set the container's."""
     rounds_from_bits: int = 0
     """Samples of up to this depth are rounded to the encoder's own where it has no deeper format; 0: none are."""
+    chroma_sitings: frozenset[ChromaSiting] = frozenset()
+    """Where 4:2:0 chroma may lie so that its own stream says it."""
     fixed_rate: bool = False
     """Counts time in frames of one nominal rate; the writer puts the real time stamps back."""
 
 
+ALL_SITINGS = frozenset(CHROMA_LOCATIONS.values())
 QUIET_X265 = "log-level=error"
-INTERLACED = frozenset({2, 3, 4, 5})
-TOP_FIELD_FIRST = frozenset({2, 5})
-"""AVFieldOrder: TT, BB, TB, BT; the second letter of the last two is what is shown first."""
-INTERLACING_CODECS = frozenset({"h264", "mpeg2video"})
+INTERLACING_CODECS = frozenset({"h264", "mpeg2video", "prores"})
 """Coded field by field, so that players deinterlace as before. For the others only the container says so."""
 FFV1_OPTIONS = {"level": "3", "slicecrc": "1", "g": "1"}
 """Version 3, each slice with a checksum, every frame a keyframe: what archives use. The number of slices is left to
@@ -77,7 +87,15 @@ FFmpeg, because a given number fails on odd sizes."""
 
 ENCODERS: tuple[Encoder, ...] = (
     Encoder(
-        "libx264", "h264", X264_CRF, 51, X264_PRESETS, lossless={"qp": "0"}, keeps_sample_aspect=True, even_chroma=True
+        "libx264",
+        "h264",
+        X264_CRF,
+        51,
+        X264_PRESETS,
+        lossless={"qp": "0"},
+        even_chroma=True,
+        keeps_sample_aspect=True,
+        chroma_sitings=ALL_SITINGS,
     ),
     Encoder("libx264rgb", "h264", X264_CRF, 51, X264_PRESETS, lossless={"qp": "0"}, keeps_sample_aspect=True),
     Encoder(
@@ -90,12 +108,13 @@ ENCODERS: tuple[Encoder, ...] = (
         lossless={"x265-params": f"{QUIET_X265}:lossless=1"},
         even_chroma=True,
         keeps_sample_aspect=True,
+        chroma_sitings=ALL_SITINGS,
     ),
     Encoder("ffv1", "ffv1", options=FFV1_OPTIONS, lossless=FFV1_OPTIONS, keeps_alpha=True),
     Encoder(
         "libvpx-vp9", "vp9", VP9_CRF, 63, options={"b": "0", "row-mt": "1", "cpu-used": "2"}, lossless={"lossless": "1"}
     ),
-    Encoder("libsvtav1", "av1", AV1_CRF, 63, SVT_PRESETS),
+    Encoder("libsvtav1", "av1", AV1_CRF, 63, SVT_PRESETS, chroma_sitings=frozenset({"left", "topleft"})),
     # ProRes knows no depth: FFmpeg's decoder gives 4444 as 12 bits, its encoder takes 10.
     Encoder("prores_ks", "prores", keeps_alpha=True, rounds_from_bits=12),
     Encoder("dnxhd", "dnxhd"),
@@ -165,9 +184,10 @@ def resolve_encoding(settings: EncodeSettings, like: VideoInfo, suffix: str) -> 
             if fitted:
                 pix_fmt, layout = fitted
                 options = _options(settings, encoder, layout, container)
+                _add(options, _picture_options(encoder, layout, like))
                 fields_fit = like.height_px % (2 << layout.log2_chroma_h) == 0  # whole chroma rows in each field
-                if like.field_order in INTERLACED and encoder.codec in INTERLACING_CODECS and fields_fit:
-                    options.update(_interlacing(encoder, options, like.field_order))
+                if like.fields and encoder.codec in INTERLACING_CODECS and fields_fit:
+                    _add(options, _interlacing(encoder, options, like.fields))
                 return Encoding(encoder, pix_fmt, layout, options)
     raise TargetError(_refusal(settings, like, suffix, candidates))
 
@@ -204,12 +224,47 @@ def loses_sample_aspect(like: VideoInfo, suffix: str) -> bool:
     return like.sample_aspect != 1 and container_format(suffix) in MATROSKA_CONTAINERS
 
 
+def loses_chroma_location(like: VideoInfo, encoding: Encoding, suffix: str) -> bool:
+    """Whether the source says where chroma lies, and a player of the output would take it to lie elsewhere."""
+    layout = like.layout
+    if not like.chroma_location or layout.log2_chroma_w == 0 or encoding.layout.log2_chroma_w == 0:
+        return False
+    siting = CHROMA_LOCATIONS[like.chroma_location]
+    by_default = default_siting(encoding.encoder.codec)
+    if layout.log2_chroma_h == 0 or encoding.layout.log2_chroma_h == 0:
+        # 4:2:2 lies between luma columns or not; above and below mean nothing.
+        return siting.endswith("left") != by_default.endswith("left") and not _container_says(siting, encoding, suffix)
+    in_stream = encoding.encoder.chroma_sitings
+    return siting != by_default and siting not in in_stream and not _container_says(siting, encoding, suffix)
+
+
+def _container_says(siting: ChromaSiting, encoding: Encoding, suffix: str) -> bool:
+    """Matroska does, of chroma that is level with the upper luma row or between two."""
+    asks_container = encoding.encoder.codec in ("av1", "ffv1", "vp9")
+    return asks_container and container_format(suffix) in MATROSKA_CONTAINERS and not siting.startswith("bottom")
+
+
+def light_goes_into_container(like: VideoInfo, encoder: Encoder, suffix: str) -> bool:
+    """Whether static HDR metadata are the container's to hold, and it does."""
+    holds = container_format(suffix) in MATROSKA_CONTAINERS | QUICKTIME_CONTAINERS
+    return like.light is not None and encoder.name in MATROSKA_CODECS and holds
+
+
+def loses_light(like: VideoInfo, encoder: Encoder, suffix: str) -> bool:
+    """Whether static HDR metadata have no place in this codec and container."""
+    if like.light is None or light_goes_into_container(like, encoder, suffix):
+        return False
+    return encoder_options(like.light, encoder.name) is None
+
+
 def _candidates(settings: EncodeSettings, like: VideoInfo, suffix: str) -> list[Encoder]:
     by_name = {encoder.name: encoder for encoder in ENCODERS}
     if settings.codec == "auto":
         order = AUTO_8_BIT if like.layout.depth_bits == 8 else AUTO_DEEPER
         if container_format(suffix) == "avi":
             order = AUTO_AVI
+        if settings.quality == "master" and container_format(suffix) == "mov":
+            order = ("prores_ks", *order)
         if settings.lossless:
             order = AUTO_LOSSLESS_MP4 if suffix.lower() in PLAYER_SUFFIXES else AUTO_LOSSLESS
         candidates = [by_name[name] for name in order]
@@ -255,20 +310,40 @@ def _fitted_format(encoder: Encoder, like: VideoInfo, *, exactly: bool) -> tuple
         cost = (rounded_bits, *larger, gray_in_color, packing is not None)
         if exactly and planar.name != layout.name:
             continue
-        same_meaning = replace(planar, full_range=layout.full_range, matrix=layout.matrix, siting=layout.siting)
-        fitting.append((cost, video_format.name, same_meaning))
+        meaning = {name: getattr(layout, name) for name in ("full_range", "matrix", "siting", "is_pq")}
+        fitting.append((cost, video_format.name, replace(planar, **meaning)))
     if not fitting:
         return None
     _, pix_fmt, fitted = min(fitting, key=lambda choice: choice[0])
     return pix_fmt, fitted
 
 
-def _interlacing(encoder: Encoder, options: Mapping[str, str], field_order: int) -> dict[str, str]:
+def _interlacing(encoder: Encoder, options: Mapping[str, str], fields: Fields) -> dict[str, str]:
     """The options that code field by field."""
     flags = {"flags": options.get("flags", "") + "+ildct+ilme"}
     if encoder.codec != "h264":
         return flags
-    return {**flags, "x264-params": "tff=1" if field_order in TOP_FIELD_FIRST else "bff=1"}
+    return {**flags, "x264-params": "tff=1" if fields == "top first" else "bff=1"}
+
+
+def _picture_options(encoder: Encoder, layout: PixelLayout, like: VideoInfo) -> dict[str, str]:
+    """What the encoder must know of the picture beside what PyAV has properties for."""
+    options: dict[str, str] = {}
+    location = like.chroma_location
+    if layout.siting == "center" and layout.log2_chroma_h:
+        location = location or CENTERED_CHROMA  # of a JPEG, say; untagged 4:2:0 is taken for left
+    same_chroma = (layout.log2_chroma_w, layout.log2_chroma_h) == (like.layout.log2_chroma_w, like.layout.log2_chroma_h)
+    if location and layout.log2_chroma_w and same_chroma:
+        options["chroma_sample_location"] = CHROMA_LOCATIONS[location]
+    if like.light:
+        options.update(encoder_options(like.light, encoder.name) or {})
+    return options
+
+
+def _add(options: dict[str, str], more: Mapping[str, str]) -> None:
+    """Add options; texts of the kind key=value:key=value are joined."""
+    for key, value in more.items():
+        options[key] = f"{options[key]}:{value}" if key.endswith("-params") and key in options else value
 
 
 def _options(settings: EncodeSettings, encoder: Encoder, layout: PixelLayout, container: str) -> dict[str, str]:
@@ -282,7 +357,10 @@ def _options(settings: EncodeSettings, encoder: Encoder, layout: PixelLayout, co
         assert encoder.lossless is not None, "only lossless encoders come this far"
         options.update(encoder.lossless)
     elif encoder.crf is not None:
-        crf = encoder.crf if settings.crf is None else settings.crf
+        crf = settings.crf
+        if crf is None:
+            steps = CRF_STEPS.get(settings.quality or "", 0)
+            crf = max(1, encoder.crf + steps * (COARSER_CRF_STEPS if encoder.max_crf > 51 and steps > 0 else 1))
         if not 0 <= crf <= encoder.max_crf:
             raise OptionsError(f"crf is {crf}; {encoder.name} takes 0 to {encoder.max_crf}")
         options["crf"] = str(crf)
@@ -294,8 +372,6 @@ def _options(settings: EncodeSettings, encoder: Encoder, layout: PixelLayout, co
         options["profile"] = {(8, 1): "dnxhr_hq", (10, 1): "dnxhr_hqx"}.get(
             (layout.depth_bits, layout.log2_chroma_w), "dnxhr_444"
         )
-    if layout.siting == "center" and layout.log2_chroma_h:
-        options["chroma_sample_location"] = "center"  # of a JPEG, say; untagged 4:2:0 is taken for left
     if container == "avi":
         options["bf"] = "0"  # AVI has no presentation times, so frames cannot be reordered
     return options

@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import av
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vidrestore.errors import SourceError
 from vidrestore.layout import ChromaSiting, Family, Matrix, PixelLayout, Plane
-from vidrestore.video.color_tags import FULL_RANGE, KNOWN_MATRICES, LIMITED_RANGE, range_tag
+from vidrestore.video.color_tags import FULL_RANGE, KNOWN_MATRICES, LIMITED_RANGE, PQ_TRANSFER, range_tag
 
 HD_WIDTH_PX, HD_HEIGHT_PX = 1280, 720
 """From this size on, untagged video is taken for BT.709, below for BT.601: what players do."""
@@ -88,7 +88,12 @@ PLANE_LETTERS: Mapping[Family, str] = {"yuv": "YUV", "rgb": "GBR", "gray": "Y"}
 
 
 def planar_layout(
-    name: str, *, full_range: bool = False, matrix: Matrix = "bt709", siting: ChromaSiting = "left"
+    name: str,
+    *,
+    full_range: bool = False,
+    matrix: Matrix = "bt709",
+    siting: ChromaSiting = "left",
+    is_pq: bool = False,
 ) -> PixelLayout | None:
     """The layout of a planar FFmpeg format of 8 to 16 bits; None for anything else.
 
@@ -121,6 +126,7 @@ def planar_layout(
         full_range=full_range,
         matrix=matrix,
         siting=siting,
+        is_pq=is_pq,
     )
 
 
@@ -150,7 +156,8 @@ def layout_of(frame: av.VideoFrame, *, siting: ChromaSiting = "left") -> PixelLa
         raise SourceError(f"pixel format {name} is not supported; convert it first, e.g. ffmpeg -pix_fmt gbrp16le")
     untagged_is_full = layout.family != "yuv" or planar_name.startswith("yuvj")
     full_range = frame.color_range == FULL_RANGE or (frame.color_range != LIMITED_RANGE and untagged_is_full)
-    return planar_layout(planar_name, full_range=full_range, matrix=matrix, siting=siting) or layout
+    is_pq = int(frame.color_trc) == PQ_TRANSFER
+    return replace(layout, full_range=full_range, is_pq=is_pq)
 
 
 def planes_of(frame: av.VideoFrame) -> tuple[Plane, ...]:

@@ -13,7 +13,7 @@ import av.container
 from av.stream import Disposition, Stream
 
 from vidrestore.video.color_tags import MATRIX_NAMES, PRIMARIES_NAMES, RANGE_NAMES, TRANSFER_NAMES
-from vidrestore.video.source import display_matrix_of, first_picture, open_source, rotation_deg_of
+from vidrestore.video.source import display_matrix_of, first_picture, open_source, packets_of, rotation_deg_of
 
 NUM_RATE_PACKETS = 1000
 """Packets looked at to tell a constant from a variable frame rate: 40 s at 25 frames/s, read in milliseconds."""
@@ -142,7 +142,7 @@ def _with_picture(common: StreamInfo, stream: av.VideoStream, path: Path) -> Str
 def _frame_rate_kind(path: Path, stream_index: int) -> Literal["constant", "variable", "unknown"]:
     """Constant when all steps between presentation times are equal within one tick of rounding."""
     with open_source(path) as container:
-        packets = itertools.islice(container.demux(container.streams[stream_index]), NUM_RATE_PACKETS)
+        packets = itertools.islice(packets_of(container, path, [container.streams[stream_index]]), NUM_RATE_PACKETS)
         times = []
         with contextlib.suppress(av.FFmpegError):
             times = [packet.pts for packet in packets if packet.pts is not None]

@@ -15,8 +15,11 @@ import av
 from av.packet import Packet
 
 from vidrestore.errors import OptionsError, SourceError
-from vidrestore.frame import ColorTags, Frame, VideoInfo
-from vidrestore.video.color_tags import FULL_RANGE, RGB_MATRIX, default_siting
+from vidrestore.frame import ColorTags, Fields, Frame, VideoInfo
+from vidrestore.video.color_tags import FULL_RANGE, RGB_MATRIX, siting_of
+from vidrestore.video.decode import PatientDecoder
+from vidrestore.video.hdr_light import hdr_light_of
+from vidrestore.video.marks import FIELD_MARKING_CODECS, captions_of, left_out_of, marks_of
 from vidrestore.video.planes import layout_of, planes_of
 from vidrestore.video.sample import matching_decord_reader
 from vidrestore.video.source import (
@@ -26,9 +29,11 @@ from vidrestore.video.source import (
     ONE_CLOCK_FIRST,
     SEEK_MARGIN_S,
     UNFINISHED,
+    chosen_video_stream,
     display_matrix_of,
-    first_video_stream,
+    moving_pictures,
     open_source,
+    packets_of,
     rotation_deg_of,
 )
 
@@ -42,7 +47,8 @@ PYAV_INSTEAD = "use --decoder pyav"
 class VideoReader:
     """Decodes one video stream: `with VideoReader(path) as reader: for frame in reader.frames(): ...`.
 
-    The stream is the first that is no attached picture. Frames keep the source's own samples (`planes_of`).
+    The stream is the first that is no attached picture, or the one of number `stream` (counted among all streams).
+    Frames keep the source's own samples (`planes_of`).
 
     Time stamps. A frame's pts is the container's, except that output needs strictly rising ones:
     - missing: the previous frame's plus one frame at the average rate; counted in `num_missing_pts`.
@@ -71,17 +77,22 @@ class VideoReader:
         start_s: float | None = None,
         end_s: float | None = None,
         decoder: Literal["auto", "pyav", "decord"] = "auto",
+        stream: int | None = None,
     ) -> None:
         self.path = path
         self.num_damaged_packets = 0
         self.num_damaged_frames = 0
         self.num_missing_pts = 0
         self.num_repeated_pts = 0
+        self._left_out: set[str] = set()
+        self._interlaced_fields: Fields = ""
         self.missing_at_end_s = 0.0
         """Known after the last frame: from its end to where the container says that the picture ends."""
         self._container = open_source(path)
         try:
-            self._stream = first_video_stream(self._container, path)
+            self._stream = chosen_video_stream(self._container, path, stream)
+            others = [] if stream is not None else moving_pictures(self._container)[1:]
+            self._other_videos = [other.index for other in others]
             self._stream.thread_type = "AUTO"
             time_base = self._stream.time_base
             assert time_base is not None, "every demuxed stream has a time base"
@@ -120,7 +131,16 @@ class VideoReader:
                     f"{self.info.layout.name} to {width_px}x{height_px} {layout.name} at {at_s:.3f} s; "
                     f"restore the parts separately, with --end {at_s:.3f} and --start {at_s:.3f}"
                 )
-            yield Frame(index=index, pts=pts, time_base=self._time_base, planes=planes, layout=self.info.layout)
+            self._left_out |= left_out_of(picture)
+            yield Frame(
+                index=index,
+                pts=pts,
+                time_base=self._time_base,
+                planes=planes,
+                layout=self.info.layout,
+                fields=self._fields_of(picture),
+                captions=captions_of(picture),
+            )
         if self._end_s is None and self._promised_end_s is not None and duration:
             self.missing_at_end_s = max(0.0, self._promised_end_s - float((pts + duration) * self._time_base))
 
@@ -146,6 +166,10 @@ class VideoReader:
             (self.num_repeated_pts, "frames repeated a time stamp and were moved by a tick"),
         ]
         lines = [f"{self.path}: {count} {what}" for count, what in found if count]
+        lines += [f"{self.path}: {what} are left out" for what in sorted(self._left_out)]
+        if self._other_videos:
+            numbers = " and ".join(map(str, self._other_videos))
+            lines.append(f"{self.path}: video stream {numbers} is only copied; --stream restores it instead")
         if self.missing_at_end_s > BREAKS_OFF_S:
             lines.append(f"{self.path}: breaks off {self.missing_at_end_s:.1f} s before its promised end")
         return lines
@@ -177,7 +201,8 @@ class VideoReader:
 
     def _describe(self, picture: av.VideoFrame) -> VideoInfo:
         stream, context = self._stream, self._stream.codec_context
-        layout = layout_of(picture, siting=default_siting(context.name))
+        chroma_location, coded_fields = marks_of(picture)
+        layout = layout_of(picture, siting=siting_of(chroma_location, context.name))
         duration_s = None
         if stream.duration:
             duration_s = float(stream.duration * self._time_base)
@@ -203,7 +228,19 @@ class VideoReader:
             ),
             display_matrix=display_matrix_of(picture),
             field_order=context.field_order,
+            coded_fields=coded_fields,
+            chroma_location=chroma_location,
+            light=hdr_light_of(picture),
+            stream_number=stream.index,
         )
+
+    def _fields_of(self, picture: av.VideoFrame) -> Fields:
+        """Whether this picture is interlaced: by its own word, or by the container's where the codec has none."""
+        if picture.interlaced_frame:
+            # The order is that of the first such picture: one file is not cut together from two orders.
+            self._interlaced_fields = self._interlaced_fields or self.info.coded_fields or marks_of(picture)[1]
+            return self._interlaced_fields
+        return "" if self.info.codec in FIELD_MARKING_CODECS else self.info.fields
 
     def _seek_before_start(self) -> None:
         if not self._start_s:
@@ -215,10 +252,10 @@ class VideoReader:
             self._container.seek(math.floor(target_s / self._time_base), stream=self._stream)
 
     def _packets(self) -> Iterator["Packet[av.VideoStream]"]:
-        """Packets of the stream and the closing empty one. A container that breaks off counts as a damaged packet."""
+        """Packets of the stream. A container that breaks off counts as a damaged packet."""
         for _ in range(MAX_DAMAGED_IN_A_ROW):
             try:
-                yield from self._container.demux(self._stream)
+                yield from packets_of(self._container, self.path, [self._stream])
                 return
             except av.FFmpegError as exc:
                 # The generator is finished after it raises; a new one goes on behind the damage.
@@ -228,21 +265,18 @@ class VideoReader:
     def _decoded(self) -> Iterator[av.VideoFrame]:
         in_a_row = 0
         last_pts: int | None = None
-        for packet in self._packets():
-            try:
-                # Called on the packet, not as a decode generator: that would be finished after its first error.
-                pictures = packet.decode()
-            except EOFError:
-                pictures = []  # already drained
-            except av.FFmpegError as exc:
-                pictures = []
-                in_a_row += 1
-                self.num_damaged_packets += 1
-                log.debug("%s: %s", self.path, exc)
-            else:
-                in_a_row = 0 if pictures else in_a_row
+
+        def count(exc: av.FFmpegError) -> None:
+            nonlocal in_a_row
+            in_a_row += 1
+            self.num_damaged_packets += 1
+            log.debug("%s: %s", self.path, exc)
+
+        decoder = PatientDecoder(self._stream, self.path, on_damage=count)
+        for pictures in itertools.chain(map(decoder.decode, self._packets()), [decoder.finish()]):
             for picture in pictures:
                 assert isinstance(picture, av.VideoFrame)
+                in_a_row = 0
                 self.num_damaged_frames += picture.is_corrupt
                 last_pts = picture.pts if picture.pts is not None else last_pts
                 yield picture

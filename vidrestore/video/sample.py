@@ -17,10 +17,12 @@ from vidrestore.video.color_tags import default_siting
 from vidrestore.video.planes import layout_of, planes_of
 from vidrestore.video.source import (
     SEEK_MARGIN_S,
+    chosen_video_stream,
     display_matrix_of,
     first_picture,
     first_video_stream,
     open_source,
+    packets_of,
     presentation_times,
 )
 
@@ -32,17 +34,16 @@ DECORD_QUIET = -8
 """Below every level of decord's log, which would else go to stderr (AV_LOG_QUIET)."""
 
 
-def sample_frames(path: Path, num_frames: int = NUM_SAMPLED_FRAMES) -> list[Frame]:
+def sample_frames(path: Path, num_frames: int = NUM_SAMPLED_FRAMES, *, stream: int | None = None) -> list[Frame]:
     """Up to `num_frames` frames, evenly spaced over the clip, in order of time. A frame's index is that in the list;
-    its pts is the clip's. Pictures are as stored: rotation is not applied.
+    its pts is the clip's. Pictures are as stored: rotation is not applied. `stream` chooses one of several videos.
 
-    decord reads them, as 8-bit RGB, where it sees the same stream as `VideoReader` in its full depth (8-bit, a single
-    video stream, not turned for viewing), PyAV everywhere else, in the source's own planes. Raises SourceError when
-    the file holds no video that can be decoded.
+    PyAV reads them, in the source's own planes; decord is not asked, because a damaged file can abort the whole process
+    in it. Raises SourceError when the file holds no video that can be decoded.
     """
     if num_frames < 1:
         raise ValueError(f"num_frames is {num_frames}; it must be at least 1")
-    frames = _sampled_with_decord(path, num_frames) or list(_sampled_with_pyav(path, num_frames))
+    frames = list(_sampled_with_pyav(path, num_frames, stream))
     if not frames:
         raise SourceError(f"{path}: no frame can be decoded; check that the recording was completed")
     return frames
@@ -65,7 +66,7 @@ def matching_decord_reader(path: Path) -> tuple[Any, list[int]] | None:
             return None  # decord would pick another stream
         pts: list[int] = []
         with contextlib.suppress(av.FFmpegError):
-            pts = presentation_times(container.demux(stream))
+            pts = presentation_times(packets_of(container, path, [stream]))
         first = first_picture(path, stream.index)
     if first is None or display_matrix_of(first) is not None:
         return None  # decord turns the picture, after half a turn even without a change of size
@@ -84,41 +85,21 @@ def matching_decord_reader(path: Path) -> tuple[Any, list[int]] | None:
     return (reader, pts) if same_size and len(reader) == len(pts) == len(set(pts)) else None
 
 
-def _sampled_with_decord(path: Path, num_frames: int) -> list[Frame]:
-    """Empty where decord would not show what PyAV shows."""
-    match = matching_decord_reader(path)
-    if match is None:
-        return []
-    reader, pts = match
-    with open_source(path) as container:
-        time_base = first_video_stream(container, path).time_base
-    assert time_base is not None, "every demuxed stream has a time base"
-    indices = _evenly_spaced(len(pts), num_frames)
-    try:
-        pictures = reader.get_batch(indices).asnumpy()
-    except Exception as exc:  # as above; a damaged clip opens and fails here
-        log.debug("%s: decord cannot decode it (%s)", path, exc)
-        return []
-    frames = []
-    for index, (i, rgb) in enumerate(zip(indices, pictures, strict=True)):
-        picture = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-        frames.append(Frame(index, pts[i], time_base, planes_of(picture), layout_of(picture)))
-    return frames
-
-
-def _sampled_with_pyav(path: Path, num_frames: int) -> Iterator[Frame]:
+def _sampled_with_pyav(path: Path, num_frames: int, number: int | None) -> Iterator[Frame]:
     """Seek before each wanted time and decode up to it."""
     with open_source(path) as container:
-        stream = first_video_stream(container, path)
+        stream = chosen_video_stream(container, path, number)
         stream.thread_type = "AUTO"
         assert stream.time_base is not None, "every demuxed stream has a time base"
-        duration_s = (container.duration or 0) / av.time_base
-        origin_s = (container.start_time or 0) / av.time_base
+        # The picture's own span, where it is known: the sound may begin earlier or last longer.
+        duration_s = float(stream.duration * stream.time_base) if stream.duration else _whole_s(container.duration)
+        begin = stream.start_time
+        origin_s = _whole_s(container.start_time) if begin is None else float(begin * stream.time_base)
         wanted_s = [origin_s + duration_s * (index + 0.5) / num_frames for index in range(num_frames)]
         siting = default_siting(stream.codec_context.name)
         index, last_pts = 0, None
         for time_s in wanted_s:
-            picture = _picture_at(container, stream, time_s)
+            picture = _picture_at(container, path, stream, time_s)
             if picture is not None and (last_pts is None or (picture.pts or 0) > last_pts):
                 last_pts = picture.pts or 0
                 layout = layout_of(picture, siting=siting)
@@ -126,22 +107,25 @@ def _sampled_with_pyav(path: Path, num_frames: int) -> Iterator[Frame]:
                 index += 1
 
 
-def _picture_at(container: av.container.InputContainer, stream: av.VideoStream, time_s: float) -> av.VideoFrame | None:
+def _whole_s(ticks: int | None) -> float:
+    """Of the container's clock; 0 where it says nothing."""
+    return (ticks or 0) / av.time_base
+
+
+def _picture_at(
+    container: av.container.InputContainer, path: Path, stream: av.VideoStream, time_s: float
+) -> av.VideoFrame | None:
     """The frame on screen at a time: the last one that begins by then, or the first of all."""
     assert stream.time_base is not None
     with contextlib.suppress(av.FFmpegError):  # a container that cannot seek is read on
         seek_s = Fraction(max(time_s - SEEK_MARGIN_S, 0))
         container.seek(int(seek_s / stream.time_base), stream=stream)
     shown: av.VideoFrame | None = None
-    for packet in container.demux(stream):
-        with contextlib.suppress(av.FFmpegError, EOFError):
-            for picture in packet.decode():
-                if picture.pts is None or (shown is not None and picture.pts * stream.time_base > time_s):
-                    return shown
-                shown = picture
+    with contextlib.suppress(av.FFmpegError):  # a container that breaks off
+        for packet in packets_of(container, path, [stream]):
+            with contextlib.suppress(av.FFmpegError, EOFError):
+                for picture in packet.decode():
+                    if picture.pts is None or (shown is not None and picture.pts * stream.time_base > time_s):
+                        return shown
+                    shown = picture
     return shown
-
-
-def _evenly_spaced(num_available: int, num_wanted: int) -> list[int]:
-    """Indices in the middle of `num_wanted` equal parts, without repeats."""
-    return sorted({int((part + 0.5) * num_available / num_wanted) for part in range(num_wanted)})

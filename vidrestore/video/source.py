@@ -2,21 +2,26 @@
 
 import contextlib
 import itertools
+import logging
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import av
 import av.container
 from av.packet import Packet
 from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 
-from vidrestore.errors import SourceError
+from vidrestore.errors import OptionsError, SourceError
+
+# FFmpeg's own words on damage are for nobody: what matters of them comes as errors, and is counted.
+logging.getLogger("libav").addHandler(logging.NullHandler())
+logging.getLogger("libav").propagate = False
 
 MAX_DAMAGED_IN_A_ROW = 250
 """Packets in a row that may yield nothing before we give up: ten seconds at 25 frames/s. A decoder that waits for the
@@ -29,13 +34,27 @@ MAX_PACKETS_TO_A_PICTURE = 1000
 """Look no further for the first picture that decodes: 40 s at 25 frames/s."""
 FALLBACK_RATE_HZ = Fraction(25)
 """Spacing of frames without any time stamp in a stream that names no rate."""
+PLAYLIST_FORMATS = frozenset({"concat", "dash", "hls", "imf", "rtp", "rtsp", "sap", "sdp", "vobsub"})
+"""FFmpeg's readers of files that name other files or addresses. None of them is ever tried: a video is one file."""
+PLAYLIST_MARKS = (b"#EXTM3U", b"ffconcat version", b"# VobSub", b"v=0", b"<MPD")
+"""How such files begin (the last one after XML's own first lines): only for the words of the error."""
+MARK_BYTES = 1024
+"""Where the mark must be."""
+OPEN_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": ",".join(sorted(av.formats_available - PLAYLIST_FORMATS)),
+}
+"""For FFmpeg: no network, and no reader that would open a second file. (Outside references in MP4 are off anyway.)"""
 UNFINISHED = "check that the recording was completed"
 ONE_CLOCK_FIRST = "give it one clock first, e.g. ffmpeg -i IN -c copy OUT.mkv"
 """Ways out, for error messages."""
 
 
 def open_source(path: Path) -> av.container.InputContainer:
-    """Open a file for demuxing. Raises SourceError with what is wrong."""
+    """Open a file for demuxing: the only place where FFmpeg gets a file of the user's. It reads that file and no other.
+
+    Raises SourceError with what is wrong.
+    """
     if not path.exists():
         raise SourceError(f"{path}: no such file; check the path")
     if path.is_dir():
@@ -44,17 +63,44 @@ def open_source(path: Path) -> av.container.InputContainer:
         raise SourceError(f"{path}: the file is empty; get another copy of it")
     try:
         # An absolute path cannot be taken for a protocol; undecodable metadata comes back out byte for byte.
-        return av.open(str(path.absolute()), mode="r", metadata_errors="surrogateescape")
+        return av.open(
+            str(path.absolute()),
+            mode="r",
+            container_options=dict(OPEN_OPTIONS),
+            metadata_errors="surrogateescape",
+        )
     except EOFError as exc:
         raise SourceError(f"{path}: the file ends before its first frame; {UNFINISHED}") from exc
     except av.FFmpegError as exc:
+        if _is_playlist(path):
+            raise SourceError(f"{path}: names other files and holds no video itself; give the video file") from exc
         reason = exc.strerror or type(exc).__name__
         raise SourceError(f"{path}: not a readable video ({reason}); check that it plays elsewhere") from exc
 
 
-def first_video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    """The first video stream that is no attached picture. Raises SourceError when there is none to decode."""
-    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+def _is_playlist(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(MARK_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n")  # a byte order mark
+    return head.startswith(PLAYLIST_MARKS) or (head.startswith(b"<") and PLAYLIST_MARKS[-1] in head)
+
+
+def moving_pictures(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """The video streams that are no attached pictures."""
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
+def chosen_video_stream(container: av.container.InputContainer, path: Path, number: int | None) -> av.VideoStream:
+    """The video stream of that number, counted among all streams; None: the first that is no attached picture.
+
+    Raises SourceError when there is none to decode, OptionsError for a number that is no video stream's.
+    """
+    streams = moving_pictures(container)
+    if number is not None and streams:
+        found = [stream for stream in streams if stream.index == number]
+        if not found:
+            known = " and ".join(str(stream.index) for stream in streams)
+            raise OptionsError(f"{path}: stream {number} is no video to restore; choose with --stream from {known}")
+        streams = found
     if not streams:
         covers = ["a cover picture"] if container.streams.video else []
         others = sorted({str(stream.type) for stream in container.streams if stream.type != "video"})
@@ -63,6 +109,11 @@ def first_video_stream(container: av.container.InputContainer, path: Path) -> av
     if streams[0].codec_context is None:
         raise SourceError(f"{path}: its video codec is unknown here; convert it first, e.g. with ffmpeg -c:v ffv1")
     return streams[0]
+
+
+def first_video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    """The first video stream that is no attached picture. Raises SourceError when there is none to decode."""
+    return chosen_video_stream(container, path, None)
 
 
 def presentation_times(packets: Iterable["Packet[av.VideoStream]"]) -> list[int]:
@@ -88,10 +139,27 @@ def rotation_deg_of(picture: av.VideoFrame) -> int:
     return round(math.degrees(math.atan2(matrix[1], matrix[4])) / 90) % 4 * 90 if matrix else 0
 
 
+S = TypeVar("S", bound=Stream)
+
+
+def packets_of(container: av.container.InputContainer, path: Path, streams: Sequence[S]) -> Iterator["Packet[S]"]:
+    """Their packets. Raises SourceError where a track begins that was not there when the file was opened: PyAV knows
+    no more of them, and what follows would be lost."""
+    try:
+        yield from cast(Iterator["Packet[S]"], container.demux(*streams))
+    except IndexError as exc:
+        raise SourceError(
+            f"{path}: a track begins in the middle of the file; give it a header that names all tracks, with "
+            "`ffmpeg -i IN -map 0 -c copy OUT.mkv`"
+        ) from exc
+
+
 def first_picture(path: Path, stream_index: int) -> av.VideoFrame | None:
     """The first frame of a stream that decodes, read through a handle of its own; None when none does soon."""
     with open_source(path) as container, contextlib.suppress(av.FFmpegError):
-        for packet in itertools.islice(container.demux(container.streams[stream_index]), MAX_PACKETS_TO_A_PICTURE):
+        for packet in itertools.islice(
+            packets_of(container, path, [container.streams[stream_index]]), MAX_PACKETS_TO_A_PICTURE
+        ):
             with contextlib.suppress(av.FFmpegError, EOFError):
                 for picture in packet.decode():
                     if isinstance(picture, av.VideoFrame):

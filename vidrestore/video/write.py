@@ -12,22 +12,29 @@ from typing import Self, cast
 import av
 import numpy as np
 from av.packet import Packet
+from av.stream import Stream
 
 from vidrestore.errors import RestoreError, TargetError
-from vidrestore.frame import Frame, VideoInfo
+from vidrestore.frame import Fields, Frame, VideoInfo
 from vidrestore.layout import PixelLayout, Plane
 from vidrestore.target import replaced_when_complete, writing
-from vidrestore.video.color_tags import FULL_RANGE, UNSPECIFIED_RANGE, range_tag
+from vidrestore.video.color_tags import CHROMA_LOCATIONS, FULL_RANGE, UNSPECIFIED_RANGE, range_tag
 from vidrestore.video.encode import (
+    INTERLACING_CODECS,
     QUICKTIME_CONTAINERS,
     WAY_OUT,
     EncodeSettings,
     Encoding,
     container_format,
+    light_goes_into_container,
+    loses_chroma_location,
+    loses_light,
     loses_sample_aspect,
     resolve_encoding,
 )
-from vidrestore.video.planes import av_frame_of
+from vidrestore.video.hdr_light import carrier
+from vidrestore.video.marks import CAPTIONED_CODECS, FIELD_MARKING_CODECS, FieldMarker, captioned
+from vidrestore.video.planes import av_frame_of, planes_of
 from vidrestore.video.source import FALLBACK_RATE_HZ
 from vidrestore.video.tracks import CopiedTracks
 
@@ -78,7 +85,18 @@ class VideoWriter:
             self._warnings.append(
                 f"{target}: {self._encoding.encoder.name} in {target.suffix} loses the pixel shape {shape}"
             )
+        if loses_chroma_location(like, self._encoding, target.suffix):
+            self._warnings.append(
+                f"{target}: {self._encoding.encoder.name} in {target.suffix} cannot say that chroma samples lie at "
+                f"{CHROMA_LOCATIONS[like.chroma_location]}"
+            )
+        if loses_light(like, self._encoding.encoder, target.suffix):
+            self._warnings.append(
+                f"{target}: {self._encoding.encoder.name} in {target.suffix} loses the HDR metadata (mastering "
+                f"display, light levels); use --codec hevc or an output ending in .mkv"
+            )
         self._like = like
+        self._field_marker = FieldMarker()
         self._moves_clock = bool(start_s)
         self._offset = 0
         self._begun = False
@@ -100,10 +118,16 @@ class VideoWriter:
                 metadata_errors="surrogateescape",
             )
             files.callback(self._close_output)
-            self._stream = self._add_picture_stream()
-            self._tracks = CopiedTracks(source, self._output, target, start_s=start_s, end_s=end_s)
+            self._tracks = CopiedTracks(
+                source,
+                self._output,
+                target,
+                add_picture=self._add_picture_stream,
+                picture_number=like.stream_number,
+                start_s=start_s,
+                end_s=end_s,
+            )
             files.callback(self._tracks.close)
-            self._tracks.describe_picture(self._stream)
             self._tracks.copy_chapters()
             if container_format(target.suffix) in QUICKTIME_CONTAINERS:
                 self._output.container_options["movie_timescale"] = str(self._tracks.movie_ticks_per_s())
@@ -128,7 +152,15 @@ class VideoWriter:
             if not self._begun:
                 self._begin(frame)
             self._tracks.copy_before(frame.pts * frame.time_base)
-            picture = encodable_frame(frame.planes, frame.layout, self._encoding)
+            picture = encodable_frame(frame.planes, frame.layout, self._encoding, fields=frame.fields)
+            if isinstance(frame.captions, av.VideoFrame):
+                if self._encoding.encoder.codec in CAPTIONED_CODECS:
+                    picture = captioned(picture, frame.captions)
+                else:
+                    self._warn_of_captions()
+            fields = self._fields_to_mark(frame)
+            if fields:
+                picture = self._field_marker.marked(picture, fields)
             picture.color_range = self._color_range
             pts = frame.pts - self._offset
             if self._encoding.encoder.fixed_rate:
@@ -161,7 +193,8 @@ class VideoWriter:
 
     @property
     def _rate(self) -> Fraction:
-        return self._like.average_rate or FALLBACK_RATE_HZ
+        # Headers have absurd ones; more than one frame to a tick cannot be.
+        return min(self._like.average_rate or FALLBACK_RATE_HZ, 1 / self._like.time_base)
 
     @property
     def _color_range(self) -> int:
@@ -179,9 +212,15 @@ class VideoWriter:
 
     def _add_picture_stream(self) -> av.VideoStream:
         like, encoding = self._like, self._encoding
-        stream = self._output.add_stream(encoding.encoder.name, rate=self._rate, options=dict(encoding.options))
+        if like.light and light_goes_into_container(like, encoding.encoder, self.target.suffix):
+            with carrier(like.light, encoding.encoder.name) as template:
+                stream: Stream = self._output.add_stream_from_template(template.streams.video[0], opaque=False)
+            stream.codec_context.options = dict(encoding.options)
+        else:
+            stream = self._output.add_stream(encoding.encoder.name, rate=self._rate, options=dict(encoding.options))
         assert isinstance(stream, av.VideoStream)
         context = stream.codec_context
+        context.framerate = self._rate
         stream.time_base = like.time_base
         context.time_base = 1 / self._rate if encoding.encoder.fixed_rate else like.time_base
         context.width, context.height = like.width_px, like.height_px
@@ -196,7 +235,24 @@ class VideoWriter:
         if encoding.encoder.codec == "hevc" and container_format(self.target.suffix) in QUICKTIME_CONTAINERS:
             context.codec_tag = "hvc1"  # Apple's players refuse the other spelling, hev1
         stream.set_display_matrix(like.display_matrix)
+        context.open()  # one that is made from a template would otherwise be left closed in the header's eyes
+        self._stream = stream
         return stream
+
+    def _warn_of_captions(self) -> None:
+        warning = (
+            f"{self.target}: {self._encoding.encoder.name} loses the closed captions inside the picture; "
+            "use --codec h264 to keep them"
+        )
+        if warning not in self._warnings:
+            self._warnings.append(warning)
+
+    def _fields_to_mark(self, frame: Frame) -> Fields:
+        """A codec that codes fields needs all pictures marked; else each is, as far as the source's codec did it."""
+        like = self._like
+        if self._encoding.encoder.codec in INTERLACING_CODECS:
+            return like.fields
+        return frame.fields if like.coded_fields or like.codec in FIELD_MARKING_CODECS else ""
 
     def _begin(self, first: Frame) -> None:
         """The first frame's time tells where a cut output's clock starts."""
@@ -236,6 +292,11 @@ class VideoWriter:
             picture = f"{like.width_px}x{like.height_px} {encoding.pix_fmt}"
             reason = getattr(exc, "strerror", exc)
             message = f"{self.target}: {encoding.encoder.name} failed on {picture} ({reason})"
+            if self._begun and getattr(exc, "filename", None):  # it was the container's muxer, not the encoder
+                raise TargetError(
+                    f"{self.target}: {self.target.suffix} cannot hold all of this source, whose time stamps or packets "
+                    f"may be damaged ({reason}); {WAY_OUT}"
+                ) from exc
             if self._begun:
                 raise RestoreError(message) from exc
             raise TargetError(f"{message}; {WAY_OUT}") from exc
@@ -246,12 +307,15 @@ class VideoWriter:
             self._output.close()
 
 
-def encodable_frame(planes: Sequence[Plane], layout: PixelLayout, encoding: Encoding) -> av.VideoFrame:
+def encodable_frame(
+    planes: Sequence[Plane], layout: PixelLayout, encoding: Encoding, *, fields: Fields = ""
+) -> av.VideoFrame:
     """An FFmpeg frame in the encoder's format: the same samples where it can hold them.
 
     Elsewhere samples are spread out: more bits and gray as colour hold the very same levels; finer chroma is
     interpolated between the source's samples (bilinearly, by FFmpeg's scaler), so that chroma may differ by some
-    levels once it is made coarse again. Fewer bits (ProRes) are rounded to the nearest level.
+    levels once it is made coarse again. Fewer bits (ProRes) are rounded to the nearest level. Interlaced chroma is
+    interpolated within each field.
     """
     fitted = encoding.layout
     if fitted.name == layout.name:
@@ -270,7 +334,22 @@ def encodable_frame(planes: Sequence[Plane], layout: PixelLayout, encoding: Enco
             Plane, np.full(fitted.plane_shape("Cb", width_px, height_px), 1 << (fitted.depth_bits - 1), dtype)
         )
         return av_frame_of((luma, neutral, neutral), fitted, encoding.pix_fmt)
-    # Finer chroma or more bits: FFmpeg's scaler, told to leave range and matrix alone.
+    if fields and layout.log2_chroma_h != fitted.log2_chroma_h and planes[0].shape[0] % 4 == 0:
+        return _woven([_spread([plane[row::2] for plane in planes], layout, encoding) for row in (0, 1)], encoding)
+    return _spread(planes, layout, encoding)
+
+
+def _woven(halves: Sequence[av.VideoFrame], encoding: Encoding) -> av.VideoFrame:
+    """The frame whose even rows are the first one's and whose odd rows are the second one's."""
+    planes = []
+    for upper, lower in zip(*(planes_of(half) for half in halves), strict=True):
+        planes.append(cast(Plane, np.stack([upper, lower], axis=1).reshape(-1, upper.shape[1])))
+    return av_frame_of(planes, encoding.layout, encoding.pix_fmt)
+
+
+def _spread(planes: Sequence[Plane], layout: PixelLayout, encoding: Encoding) -> av.VideoFrame:
+    """Finer chroma or more bits by FFmpeg's scaler, told to leave range and matrix alone."""
+    fitted = encoding.layout
     tag = range_tag(layout)
     spread = av_frame_of(planes, layout).reformat(format=fitted.name, src_color_range=tag, dst_color_range=tag)
     return spread.reformat(format=encoding.pix_fmt)

@@ -1,0 +1,131 @@
+"""What a picture says of itself that PyAV has no property for: where chroma lies, and which field comes first.
+
+FFmpeg's own filters read and write it. And what a picture brings along that cannot be written.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+import av
+import av.filter
+import av.logging
+import numpy as np
+from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import Type as SideDataType
+
+from vidrestore.frame import Fields
+from vidrestore.video.color_tags import CHROMA_LOCATIONS
+
+FIELD_LETTERS: Mapping[str, Fields] = {"P": "", "T": "top first", "B": "bottom first"}
+"""As FFmpeg's filter showinfo prints them."""
+FIELD_MODES: Mapping[Fields, str] = {"": "prog", "top first": "tff", "bottom first": "bff"}
+"""As FFmpeg's filter setfield takes them."""
+
+FIELD_MARKING_CODECS = frozenset(
+    {"dnxhd", "dvvideo", "h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "prores", "vc1"}
+)
+"""Their pictures say whether they are interlaced; for all others the container's word counts for every picture."""
+LEFT_OUT: Mapping[SideDataType, str] = {
+    SideDataType.AFD: "active format descriptions",
+    SideDataType.DOVI_RPU_BUFFER: "Dolby Vision metadata",
+    SideDataType.DOVI_METADATA: "Dolby Vision metadata",
+    SideDataType.DYNAMIC_HDR_PLUS: "HDR10+ metadata",
+    SideDataType.DYNAMIC_HDR_VIVID: "HDR Vivid metadata",
+    SideDataType.ICC_PROFILE: "colour profiles",
+    SideDataType.S12M_TIMECODE: "time codes inside the picture",
+    SideDataType.SPHERICAL: "marks of a 360 degree video",
+    SideDataType.STEREO3D: "marks of a 3D video",
+}
+"""What pictures may bring along and PyAV cannot write, in words."""
+
+
+CAPTIONED_CODECS = frozenset({"h264", "mpeg2video"})
+"""Whose encoders take closed captions from pictures and write them into the stream."""
+TINY_PX = 16
+
+
+def captions_of(picture: av.VideoFrame) -> av.VideoFrame | None:
+    """Closed captions (CEA-608, CEA-708) inside a decoded picture, on a tiny copy of it: PyAV can read them and cannot
+    attach them, but scaling a picture passes them on."""
+    carried = cast(Iterable[SideData], picture.side_data)  # PyAV's stub declares a mapping; it yields values
+    if not any(side_data.type is SideDataType.A53_CC for side_data in carried):
+        return None
+    return picture.reformat(width=TINY_PX, height=TINY_PX)
+
+
+def captioned(picture: av.VideoFrame, captions: av.VideoFrame) -> av.VideoFrame:
+    """A copy of a picture that carries these captions."""
+    carrier = captions.reformat(width=picture.width, height=picture.height, format=picture.format.name)
+    for target, source in zip(carrier.planes, picture.planes, strict=True):
+        rows = [
+            np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+            for plane in (target, source)
+        ]
+        width_bytes = min(target.line_size, source.line_size)
+        rows[0][:, :width_bytes] = rows[1][:, :width_bytes]
+    return carrier
+
+
+def left_out_of(picture: av.VideoFrame) -> set[str]:
+    """What of this picture the output will not have, in words."""
+    carried = cast(Iterable[SideData], picture.side_data)  # PyAV's stub declares a mapping; it yields values
+    return {LEFT_OUT[side_data.type] for side_data in carried if side_data.type in LEFT_OUT}
+
+
+class FilteredPictures:
+    """Pictures of one size and format, each sent through one filter. The samples are not copied."""
+
+    def __init__(self, like: av.VideoFrame, filter_name: str, arguments: str) -> None:
+        self._graph = av.filter.Graph()
+        self._graph.threads = 1
+        # The time base means nothing here: a picture keeps its own.
+        size = f"video_size={like.width}x{like.height}:pix_fmt={like.format.name}"
+        self._source = self._graph.add("buffer", f"{size}:time_base=1/1:pixel_aspect=1/1")
+        middle = self._graph.add(filter_name, arguments)
+        self._sink = self._graph.add("buffersink")
+        self._source.link_to(middle)
+        middle.link_to(self._sink)
+        self._graph.configure()
+
+    def filtered(self, picture: av.VideoFrame) -> av.VideoFrame:
+        self._source.push(picture)
+        result = self._sink.pull()
+        assert isinstance(result, av.VideoFrame)
+        return result
+
+
+def marks_of(picture: av.VideoFrame) -> tuple[int, Fields]:
+    """(AVChromaLocation, fields) of a decoded picture; 0 and "" where it does not say.
+
+    Read off the line that FFmpeg's filter showinfo logs, so FFmpeg's log is on for a moment.
+    """
+    level = av.logging.get_level()
+    try:
+        filtering = FilteredPictures(picture, "showinfo", "checksum=0")
+    except (ValueError, av.FFmpegError):  # a format that filters do not know: `layout_of` will have a word on it
+        return 0, ""
+    av.logging.set_level(av.logging.INFO)
+    try:
+        with av.logging.Capture() as lines:  # of this thread only
+            filtering.filtered(picture)
+    finally:
+        av.logging.set_level(level)
+    found = re.search(r" cl:(\w+) .* i:([PTB]) ", "".join(text for _, _, text in lines))
+    if not found:
+        return 0, ""
+    location = next((number for number, name in CHROMA_LOCATIONS.items() if name == found[1]), 0)
+    return location, FIELD_LETTERS[found[2]]
+
+
+class FieldMarker:
+    """Tells the encoder of each picture which field comes first; PyAV can only read whether there are two."""
+
+    def __init__(self) -> None:
+        self._markers: dict[Fields, FilteredPictures] = {}
+
+    def marked(self, picture: av.VideoFrame, fields: Fields) -> av.VideoFrame:
+        """The same samples. All pictures have one size and format."""
+        if fields not in self._markers:
+            self._markers[fields] = FilteredPictures(picture, "setfield", f"mode={FIELD_MODES[fields]}")
+        return self._markers[fields].filtered(picture)
