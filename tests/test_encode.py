@@ -206,8 +206,8 @@ def test_what_cannot_fit_is_refused_with_the_way_out(
 
 def test_interlaced_coding_is_used_where_each_field_has_whole_chroma_rows() -> None:
     top_first = replace(info(), field_order=2)
-    assert resolve(top_first).options["x264-params"] == "tff=1"
-    assert resolve(replace(top_first, field_order=3)).options["x264-params"] == "bff=1"
+    assert resolve(top_first).options["x264-params"].endswith("tff=1")
+    assert resolve(replace(top_first, field_order=3)).options["x264-params"].endswith("bff=1")
     assert "flags" not in resolve(replace(top_first, height_px=486)).options  # x264 refuses it
     assert "flags" not in resolve(info()).options
 

@@ -102,6 +102,29 @@ def test_batch_changes_nothing(trained_state: dict[str, torch.Tensor], group_pho
             np.testing.assert_allclose(one.landmarks_px, other.landmarks_px, atol=0.01)
 
 
+@pytest.mark.parametrize(("width_px", "height_px"), [(352, 352), (480, 270)])
+def test_the_number_of_threads_changes_no_bit(
+    random_state: dict[str, torch.Tensor], width_px: int, height_px: int
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (1, height_px, width_px, 3), dtype=np.uint8)
+    # With this threshold every position counts as a face.
+    detector = RetinaFaceDetector.from_state_dict(random_state, spec=SPEC, sha256="", score_threshold=0.0)
+    num_threads = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            found.append(detector.detect(images)[0])
+    finally:
+        torch.set_num_threads(num_threads)
+    assert len(found[0]) > 10
+    for others in found[1:]:
+        for face, other in zip(found[0], others, strict=True):
+            assert face.score == other.score
+            assert np.array_equal(face.box_xyxy_px, other.box_xyxy_px)
+            assert np.array_equal(face.landmarks_px, other.landmarks_px)
+
+
 @pytest.mark.parametrize(("width_px", "height_px"), [(16, 16), (33, 17), (1, 50), (131, 97)])
 def test_odd_and_tiny_pictures_work(random_state: dict[str, torch.Tensor], width_px: int, height_px: int) -> None:
     """At threshold 0 every prior is a candidate: outputs and priors agree at any size."""

@@ -2,12 +2,15 @@
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -37,6 +40,44 @@ def spelled_out(color: ColorTags) -> ColorTags:
 
 def without_durations(path: Path) -> list[Any]:
     return [(*track[:2], [(pts, dts, data) for pts, dts, _, data in track[2]]) for track in other_packets(path)]
+
+
+ENCODE_NOISE = """
+import hashlib, sys
+import av, numpy as np
+from pathlib import Path
+from vidrestore.video.read import VideoReader
+from vidrestore.video.write import VideoWriter
+
+source, target = Path(sys.argv[1]), Path(sys.argv[2])
+with VideoReader(source) as reader, VideoWriter(target, like=reader.info, source=source) as writer:
+    for frame in reader.frames():
+        writer.write(frame)
+with av.open(str(target)) as file:
+    print(hashlib.sha256(b"".join(bytes(packet) for packet in file.demux(video=0))).hexdigest())
+"""
+
+
+def test_the_same_pictures_are_written_in_the_same_bytes_whatever_memory_held_before(tmp_path: Path) -> None:
+    source = tmp_path / "moving.mkv"
+    rng = np.random.default_rng(0)
+    ground = cv2.GaussianBlur(rng.integers(0, 256, (960, 960), dtype=np.uint8), (0, 0), 2)
+    with av.open(str(source), "w") as file:
+        stream = file.add_stream("ffv1", rate=25)
+        # Rows of 44 macroblocks; x264's AVX-512 code counted on multiples of 16.
+        stream.width, stream.height, stream.pix_fmt = 704, 704, "yuv420p"
+        chroma = np.full((352, 704), 128, np.uint8)
+        for index in range(40):
+            picture = ground[index : index + 704, 2 * index : 2 * index + 704] // 2 + 64
+            picture = picture + rng.integers(0, 4, picture.shape, dtype=np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.vstack([picture, chroma]), format="yuv420p")))
+        file.mux(stream.encode(None))
+    hashes = set()
+    for filling in ("0", "90", "200"):
+        environment = {**os.environ, "MALLOC_PERTURB_": filling}
+        command = [sys.executable, "-c", ENCODE_NOISE, str(source), str(tmp_path / f"{filling}.mp4")]
+        hashes.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert len(hashes) == 1
 
 
 LOSSLESS_ROWS = [name for name, clip in CLIPS.items() if name != "mpeg2_ts" and clip.suffix != ".mxf"]

@@ -27,6 +27,8 @@ NetworkName = Literal["mobile0.25", "resnet50"]
 CPU_BATCH_IMAGES, GPU_BATCH_IMAGES = 1, 8
 """One core, 1280x720: 90 ms a picture alone, 112 in a batch of 4 (its features leave the cache). A GPU is filled by
 several; its number is a guess that waits for a measurement."""
+ONEDNN_CHANNELS = 16
+"""Floats in an AVX-512 register."""
 SCORE_THRESHOLD = 0.5
 """Scores from here on are faces. Low, because the tracker behind confirms a face over several frames, and a gap in a
 track costs more than a doubtful face."""
@@ -126,7 +128,7 @@ class RetinaFaceDetector:
         self.score_threshold = score_threshold
         network = fuse_batch_norms(network.eval())
         if device.type == "cpu" and runs_in_onednn(torch.float32):
-            network = fuse_activations(network)
+            network = widen_narrow_convolutions(fuse_activations(network))
         self._network = network.to(device).to(memory_format=torch.channels_last)
 
     @classmethod
@@ -207,6 +209,37 @@ def fuse_batch_norms(network: nn.Module) -> nn.Module:
                 setattr(module, previous[0], torch.nn.utils.fuse_conv_bn_eval(previous[1], child))
                 setattr(module, name, nn.Identity())
             previous = (name, child) if isinstance(child, nn.Conv2d) else None
+    return network
+
+
+class WidenedConv(nn.Module):
+    """A convolution whose output channels are filled up to a multiple of `ONEDNN_CHANNELS`, and cut off again.
+
+    Those of the heads (4 and 8) are so few that oneDNN gives each thread a part of the sum instead of a part of the
+    picture, and the number of threads tells in the last bits.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        num_more = -conv.out_channels % ONEDNN_CHANNELS
+        self.num_channels = conv.out_channels
+        self.conv = conv
+        self.conv.weight = nn.Parameter(nn.functional.pad(conv.weight, (0, 0, 0, 0, 0, 0, 0, num_more)))
+        if conv.bias is not None:
+            self.conv.bias = nn.Parameter(nn.functional.pad(conv.bias, (0, num_more)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        widened: Tensor = self.conv(x)
+        return widened[:, : self.num_channels]
+
+
+def widen_narrow_convolutions(network: nn.Module) -> nn.Module:
+    """See `WidenedConv`; those of a single kernel position only, which are the ones concerned. Changes `network`."""
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            is_narrow = isinstance(child, nn.Conv2d) and child.out_channels % ONEDNN_CHANNELS
+            if is_narrow and child.kernel_size == (1, 1) and child.groups == 1:
+                setattr(module, name, WidenedConv(child))
     return network
 
 

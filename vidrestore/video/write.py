@@ -38,6 +38,9 @@ from vidrestore.video.planes import av_frame_of, planes_of
 from vidrestore.video.source import FALLBACK_RATE_HZ
 from vidrestore.video.tracks import CopiedTracks
 
+ENCODER_THREADS = 8
+"""On every machine: what most encoders write depends on the number of their threads, and a run must not on its cores.
+With two cores, eight threads are as fast as FFmpeg's own choice."""
 PLAIN_MP4_KEYS = frozenset(
     ("title", "artist", "album_artist", "album", "composer", "date", "comment", "genre", "copyright", "description")
     + ("synopsis", "grouping", "lyrics", "show", "episode_id", "network", "keywords", "track", "disc", "creation_time")
@@ -232,6 +235,7 @@ class VideoWriter:
         context.color_trc = like.color.transfer
         context.field_order = like.field_order
         context.thread_type = "AUTO"
+        context.thread_count = ENCODER_THREADS
         if encoding.encoder.codec == "hevc" and container_format(self.target.suffix) in QUICKTIME_CONTAINERS:
             context.codec_tag = "hvc1"  # Apple's players refuse the other spelling, hev1
         stream.set_display_matrix(like.display_matrix)
