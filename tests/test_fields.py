@@ -1,6 +1,7 @@
 """An interlaced picture is two pictures: no face is restored through a comb, and no two moments become one."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.clips import CLIPS
+from tests.faces import face_at as tracked_at
 from tests.fakes import FixedDetector, IdentityRestorer, face_at
 from tests.test_pipeline import one_face
+from vidrestore.face import PlacedFace, SkippedFace
 from vidrestore.fields import FieldPairs
 from vidrestore.frame import Fields, Frame, RestoredFrame
 from vidrestore.layout import PixelLayout, Plane
@@ -37,7 +40,9 @@ def comb(fields: Fields, *, width_px: int = 96, height_px: int = 80, pts: int = 
 
 
 def done(frame: Frame, *, faces: bool = True) -> RestoredFrame:
-    return RestoredFrame(frame, frame, ("a face",) if faces else (), ())  # type: ignore[arg-type]
+    face = PlacedFace(tracked_at((48.0, 40.0), 30.0), np.eye(2, 3), 64)
+    left_alone = SkippedFace(face.face, "a reason")
+    return RestoredFrame(frame, frame, (face,) if faces else (), (left_alone,) if faces else ())
 
 
 @pytest.mark.parametrize("height_px", [1, 2, 3, 4, 5, 48, 49, 51])
@@ -73,11 +78,21 @@ def test_rows_between_are_the_mean_of_their_neighbours(depth_bits: int) -> None:
 
 def test_moments_are_half_a_frame_apart_and_frames_keep_their_time() -> None:
     pairs = FieldPairs()
-    frames = [comb("top first", pts=pts) for pts in (7, 8, 10)]
+    frames = [replace(comb("top first", pts=pts), index=index) for index, pts in enumerate((7, 8, 10))]
     moments = list(pairs.split(frames))
     assert [moment.pts * moment.time_base * 25 for moment in moments] == [7, 7.5, 8, 9, 10, 11]
     assert [moment.index for moment in moments] == list(range(6))
     assert [whole.frame.pts for whole in pairs.woven(map(done, moments))] == [7, 8, 10]
+
+
+def test_faces_say_which_moment_of_the_picture_they_are_of() -> None:
+    pairs = FieldPairs()
+    marks: list[Fields] = ["", "top first"]
+    frames = [replace(comb(fields, pts=pts), index=pts) for pts, fields in enumerate(marks)]
+    film, interlaced = pairs.woven(map(done, pairs.split(frames)))
+    for each, moments in ((film, [0]), (interlaced, [1, 2])):
+        assert [face.moment for face in each.faces] == moments
+        assert [face.moment for face in each.skipped] == moments
 
 
 def test_progressive_pictures_between_interlaced_ones_go_through_whole() -> None:

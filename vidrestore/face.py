@@ -116,6 +116,8 @@ class PlacedFace:
     """Side S of the crop."""
     before: Before | None = None
     """None where the face was not there, or with --temporal off."""
+    moment: int = 0
+    """Of an interlaced frame that has been put together again: 1 or 2, the moment that shows the face; else 0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,6 +167,8 @@ class SkippedFace:
     face: TrackedFace
     reason: str
     """For people, such as "smaller than min_face_px"."""
+    moment: int = 0
+    """As in `PlacedFace`."""
 
 
 def check_geometry(box_xyxy_px: NDArray[np.float32], landmarks_px: NDArray[np.float32]) -> None:

@@ -32,15 +32,14 @@ class FieldPairs:
     def split(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Frames in the order of time -> the same, interlaced ones as two: the second lies halfway to the next frame.
 
-        To say halfway, all ticks are half as long.
+        To say halfway, all ticks are half as long, and indices twice as large.
         """
         coming = iter(frames)
-        frame, index, step = next(coming, None), 0, 1
+        frame, step = next(coming, None), 1
         while frame is not None:
             self._whole.append(frame)
             if not frame.fields:
-                yield replace(frame, index=index, pts=2 * frame.pts, time_base=frame.time_base / 2)
-                index += 1
+                yield replace(frame, index=2 * frame.index, pts=2 * frame.pts, time_base=frame.time_base / 2)
                 frame = next(coming, None)
                 continue
             self.num_interlaced += 1
@@ -49,21 +48,20 @@ class FieldPairs:
             for moment, first_row in enumerate(_first_rows(frame)):
                 yield replace(
                     frame,
-                    index=index,
+                    index=2 * frame.index + moment,
                     pts=2 * frame.pts + moment * step,
                     time_base=frame.time_base / 2,
                     planes=tuple(_one_moment(plane, first_row) for plane in frame.planes),
                     fields="",
                 )
-                index += 1
             frame = following
 
     def woven(self, restored: Iterable[RestoredFrame]) -> Iterator[RestoredFrame]:
-        """What `split` gave, restored -> whole frames again, with the faces of both moments."""
+        """What `split` gave, restored -> whole frames again, with the faces of both moments, which say of which."""
         coming = iter(restored)
         for first in coming:
             whole = self._whole.popleft()
-            moments = [first, next(coming)] if whole.fields else [first]
+            moments = [_of_moment(1, first), _of_moment(2, next(coming))] if whole.fields else [first]
             faces = tuple(face for moment in moments for face in moment.faces)
             skipped = tuple(face for moment in moments for face in moment.skipped)
             frame = whole
@@ -72,6 +70,11 @@ class FieldPairs:
             elif faces:
                 frame = replace(whole, planes=first.frame.planes)
             yield RestoredFrame(frame, whole, faces, skipped)
+
+
+def _of_moment(moment: int, done: RestoredFrame) -> RestoredFrame:
+    faces = tuple(replace(face, moment=moment) for face in done.faces)
+    return replace(done, faces=faces, skipped=tuple(replace(face, moment=moment) for face in done.skipped))
 
 
 def _first_rows(frame: Frame) -> tuple[int, int]:

@@ -119,18 +119,20 @@ def listed_faces(
     size = f"{listed.width_px}x{listed.height_px}"
     if size != _size(reader):
         raise SourceError(f"{path}: its pictures are {size}, those of {reader.path} {_size(reader)}; {remedy}")
-    num_frames, first_s = 0, 0.0
+    entries = listed.frames()
+    num_frames, first_s, listed_first_s = 0, 0.0, 0.0
     for num_frames, frame in enumerate(reader.frames(), start=1):
-        if num_frames > len(listed.frames):
-            raise SourceError(f"{path}: lists {len(listed.frames)} frames, {reader.path} has more; {remedy}")
+        entry = next(entries, None)
+        if entry is None:
+            raise SourceError(f"{path}: lists {listed.num_frames} frames, {reader.path} has more; {remedy}")
         if num_frames == 1:
-            first_s = frame.time_s
-        apart_s = (listed.frames[num_frames - 1].time_s - listed.frames[0].time_s) - (frame.time_s - first_s)
-        if not abs(apart_s) <= FACES_CLOCK_S:  # nan too
+            first_s, listed_first_s = frame.time_s, entry.time_s
+        if abs((entry.time_s - listed_first_s) - (frame.time_s - first_s)) > FACES_CLOCK_S:
             raise SourceError(f"{path}: its frame {num_frames - 1} is not when {reader.path} has it; {remedy}")
-        yield frame, listed.frames[num_frames - 1].faces
-    if num_frames < len(listed.frames):
-        raise SourceError(f"{path}: lists {len(listed.frames)} frames, {reader.path} has {num_frames}; {remedy}")
+        # A square for each face: of an interlaced frame, that of its first moment.
+        yield frame, tuple(face for face in entry.faces if face.moment < 2)
+    if num_frames < listed.num_frames:
+        raise SourceError(f"{path}: lists {listed.num_frames} frames, {reader.path} has {num_frames}; {remedy}")
 
 
 def found_faces(reader: VideoReader, detector: FaceDetector) -> Iterator[tuple[Frame, tuple[ListedFace, ...]]]:
