@@ -16,7 +16,7 @@ from vidrestore.video.read import VideoReader
 from vidrestore.video.write import VideoWriter
 
 LOSSLESS = EncodeSettings(lossless=True, preset=None)
-CONTAINER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder"}
+CONTAINER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "software"}
 
 
 def copy(

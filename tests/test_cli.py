@@ -47,6 +47,19 @@ def audio_only(path: Path) -> None:
         container.mux(stream.encode(None))
 
 
+def test_an_analysis_lists_the_tracks_and_a_run_takes_them_from_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, faces = CLIPS["h264"].make(tmp_path), tmp_path / "h264_faces.json"
+    assert run("analyze", source) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == str(faces)
+    assert len(lines) == 3  # a heading, and one track
+    assert run("restore", source, "--from-faces", faces, "--tracks", "1", "--quiet") == 0
+    assert run("restore", source, "--from-faces", faces, "--tracks", "2", "--quiet", "--overwrite") == 2
+    assert "has no such track; its tracks are 1" in capsys.readouterr().err
+
+
 BAD_SOURCES = {
     "missing.mp4": (None, "no such file"),
     "empty.mp4": (b"", "is empty"),

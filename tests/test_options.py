@@ -26,6 +26,8 @@ CONFIGS = Path(__file__).parents[1] / "configs"
         ({"quality": "share", "crf": 20}, "quality is share, and crf asks for another; leave one out"),
         ({"quality": "share", "lossless": True}, "quality is share, and lossless asks for another"),
         ({"stream": 1, "report": "page.html"}, "stream is 1, but report measures the first video stream"),
+        ({"tracks": "1;4", "from_faces": "f.json"}, "it must be track numbers with commas between, such as 1,4"),
+        ({"tracks": "1,4"}, "only a file has track numbers; give it with from_faces"),
         ({"start": 5, "end": 4}, r"end \(4 s\) is not after start \(5 s\)"),
         ({"sharpness": 3}, "unknown option 'sharpness'; the options are model"),
     ],
@@ -74,3 +76,8 @@ def test_a_wrong_config_file_is_named_in_the_message(tmp_path: Path, text: str, 
 def test_the_shipped_configs_are_valid_and_hold_only_what_differs(name: str) -> None:
     options = Options.from_toml(CONFIGS / f"{name}.toml")
     assert (options == Options()) == (name == "default")
+
+
+def test_tracks_are_numbers_with_commas_between() -> None:
+    assert Options(tracks="1, 4", from_faces="f.json").track_ids == {1, 4}  # type: ignore[arg-type]
+    assert Options().track_ids is None

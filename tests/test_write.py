@@ -28,9 +28,10 @@ from tests.copies import (
 from vidrestore.errors import RestoreError, SourceError, TargetError
 from vidrestore.frame import ColorTags, Frame
 from vidrestore.video.encode import ENCODERS, EncodeSettings, Encoding
+from vidrestore.video.picture import encodable_frame
 from vidrestore.video.planes import planar_layout, planes_of
 from vidrestore.video.read import VideoReader
-from vidrestore.video.write import VideoWriter, encodable_frame
+from vidrestore.video.write import VideoWriter
 
 
 def spelled_out(color: ColorTags) -> ColorTags:
@@ -78,6 +79,15 @@ def test_the_same_pictures_are_written_in_the_same_bytes_whatever_memory_held_be
         command = [sys.executable, "-c", ENCODE_NOISE, str(source), str(tmp_path / f"{filling}.mp4")]
         hashes.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".avi", ".ts", ".nut"])
+def test_the_same_run_gives_the_same_file(suffix: str, tmp_path: Path) -> None:
+    source = CLIPS["h264"].make(tmp_path)
+    first, second = tmp_path / f"first{suffix}", tmp_path / f"second{suffix}"
+    for target in (first, second):
+        copy(source, target, EncodeSettings())
+    assert first.read_bytes() == second.read_bytes()
 
 
 LOSSLESS_ROWS = [name for name, clip in CLIPS.items() if name != "mpeg2_ts" and clip.suffix != ".mxf"]
@@ -181,7 +191,8 @@ def test_a_frame_counting_codec_remembers_only_the_frames_that_it_still_holds(tm
     ):
         for frame in reader.frames():
             writer.write(frame)
-            assert len(writer._waiting_pts) <= 40  # of 150: one for each of the encoder's threads, and a few
+            assert writer._own_encoder is not None
+            assert len(writer._own_encoder._waiting_pts) <= 40  # of 150: one for each encoder's thread, and a few
 
 
 def test_the_default_keeps_prores_with_its_alpha(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,7 +18,7 @@ import click
 
 from vidrestore import __version__
 from vidrestore.allocator import keep_freed_memory
-from vidrestore.errors import InputError, VidrestoreError, WeightsError
+from vidrestore.errors import InputError, OptionsError, VidrestoreError, WeightsError
 from vidrestore.options import Options, plain_type
 from vidrestore.report import Report
 
@@ -47,20 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as exc:
         _leave(EXIT_BAD_INPUT, f"{exc.format_message()} (see vidrestore --help)")
     except Terminated as exc:
-        _leave(EXIT_TERMINATED, f"terminated; {str(exc) or 'nothing was written'}")
+        _leave(EXIT_TERMINATED, f"terminated; {_with_notes(exc) or 'nothing was written'}")
     except KeyboardInterrupt as exc:
-        _leave(EXIT_INTERRUPTED, f"interrupted; {str(exc) or 'nothing was written'}")
+        _leave(EXIT_INTERRUPTED, f"interrupted; {_with_notes(exc) or 'nothing was written'}")
     except InputError as exc:
-        _leave(EXIT_BAD_INPUT, str(exc))
+        _leave(EXIT_BAD_INPUT, _with_notes(exc))
     except VidrestoreError as exc:
-        _leave(EXIT_FAILURE, str(exc))
+        _leave(EXIT_FAILURE, _with_notes(exc))
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILURE)
     except Exception as exc:
         log.debug("unexpected failure", exc_info=True)
-        what = f"unexpected failure: {type(exc).__name__}: {exc}"
+        what = f"unexpected failure: {type(exc).__name__}: {_with_notes(exc)}"
         _leave(EXIT_FAILURE, f"{what}; run `vidrestore --debug ...` for more, and report it")
 
 
@@ -91,14 +92,21 @@ def unwound_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _with_notes(error: BaseException) -> str:
+    """What it says, and what was noted of it on its way up."""
+    return "; ".join(filter(None, [str(error), *getattr(error, "__notes__", [])]))
+
+
 def _leave(code: int, message: str) -> None:
     click.echo(f"vidrestore: error: {' '.join(message.split())}", err=True)
     sys.exit(code)
 
 
-def option_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add one flag for every field of Options, in their order."""
+def option_flags(command: Callable[..., Any], names: Collection[str] | None = None) -> Callable[..., Any]:
+    """Add one flag for every field of Options, or for those of these names, in their order."""
     for spec in reversed(fields(Options)):
+        if names is not None and spec.name not in names:
+            continue
         kind, _, words = plain_type(spec)
         name = "--" + spec.name.replace("_", "-")
         help_text = spec.metadata["help"]
@@ -139,6 +147,50 @@ def cli(debug: bool) -> None:
     """Restore the faces in a video; keep everything else as it was."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     log.setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+ANALYSIS_OPTIONS = frozenset(
+    ("model", "detector", "device", "stream", "start", "end", "detect_every", "lag", "min_face_px", "max_faces")
+    + ("decoder", "overwrite")
+)
+"""What decides where faces are, and how much each is restored."""
+
+
+@cli.command()
+@click.argument("input", type=click.Path(path_type=Path))
+@click.option("--faces", type=click.Path(path_type=Path), help="[default: <stem>_faces.json beside INPUT]")
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file of options; flags win over it.")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+@partial(option_flags, names=ANALYSIS_OPTIONS)
+def analyze(input: Path, faces: Path | None, config: Path | None, quiet: bool, **flags: Any) -> None:
+    """Find the faces of a video and write them to a file, for `vidrestore restore --from-faces`.
+
+    Choose among the tracks with --tracks, or edit the file: delete faces, set a face's "strength" or "restored", or
+    add to "edits" what becomes of a track, such as {"track_id": 2, "from_s": 1.5, "to_s": 4, "strength": 0.5}.
+    """
+    from vidrestore.faces_file import read_faces_file, tracks_of
+    from vidrestore.images import is_image
+    from vidrestore.pipeline import analyze_video
+    from vidrestore.progress import Progress
+
+    if is_image(input):
+        raise OptionsError(f"{input}: is a still image, whose faces are not tracked; restore it at once")
+    options = Options() if config is None else Options.from_toml(config)
+    given = {name: value for name, value in flags.items() if value is not None}
+    options = options.changed(given, origin="command line")
+    if quiet:
+        log.setLevel(logging.ERROR)
+    path = faces or input.with_name(f"{input.stem}_faces.json")
+    with Progress(quiet=quiet) as progress:
+        analyze_video(input, path, options, on_frame=progress.update)
+    if not quiet:
+        click.echo("track       from, s         to, s   frames   eyes apart, px   strength")
+        for track in tracks_of(read_faces_file(path)):
+            click.echo(
+                f"{track.track_id:5}  {track.begin_s:12.3f}  {track.end_s:12.3f}  {track.num_frames:7}  "
+                f"{track.eyes_apart_px:15.1f}  {track.strength:9.2f}"
+            )
+        click.echo(str(path))
 
 
 @cli.command()

@@ -2,13 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from vidrestore.frame import Frame, RestoredFrame, VideoInfo
-from vidrestore.video.encode import EncodeSettings
 from vidrestore.video.write import VideoWriter
 
 
@@ -37,26 +35,10 @@ def _doubled_px(width_px: int, height_px: int, on_top: bool) -> tuple[int, int]:
     return (width_px, 2 * height_px) if on_top else (2 * width_px, height_px)
 
 
-class CompareVideo:
-    """A video of twice the size, with the source's clock and sound, at the default quality."""
-
-    def __init__(
-        self, target: Path, like: VideoInfo, source: Path, *, start_s: float | None, end_s: float | None
-    ) -> None:
-        width_px, height_px = _doubled_px(like.width_px, like.height_px, like.rotation_deg in (90, 270))
-        self._rotation_deg = like.rotation_deg
-        doubled = replace(like, width_px=width_px, height_px=height_px)
-        settings = EncodeSettings()
-        self._writer = VideoWriter(target, like=doubled, source=source, encode=settings, start_s=start_s, end_s=end_s)
-
-    def __enter__(self) -> "CompareVideo":
-        self._writer.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._writer.__exit__(kind, error, trace)
-
-    def write(self, done: RestoredFrame) -> None:
-        self._writer.write(side_by_side(done, self._rotation_deg))
+def comparing_writer(
+    target: Path, like: VideoInfo, source: Path, *, start_s: float | None, end_s: float | None, folder: Path | None
+) -> VideoWriter:
+    """For pictures of twice the size, with the source's clock and sound, at the default quality."""
+    width_px, height_px = _doubled_px(like.width_px, like.height_px, like.rotation_deg in (90, 270))
+    doubled = replace(like, width_px=width_px, height_px=height_px)
+    return VideoWriter(target, like=doubled, source=source, start_s=start_s, end_s=end_s, folder=folder)

@@ -53,6 +53,8 @@ class Options:
     start: float | None = option(None, "Begin here: seconds or hh:mm:ss.", low=0.0, is_time=True)
     end: float | None = option(None, "Stop before this: seconds or hh:mm:ss.", low=0.0, is_time=True)
     faces: Path | None = option(None, "Write what was found to this JSON file.")
+    from_faces: Path | None = option(None, "Restore the faces that this file lists (see `vidrestore analyze`).")
+    tracks: str | None = option(None, "With --from-faces: only these tracks, such as 1,4.")
     compare: Path | None = option(None, "Write original and restored side by side to this file.")
     report: Path | None = option(None, "Write a page of measurements and pictures to this .html file.")
     detect_every: int = option(
@@ -62,6 +64,7 @@ class Options:
     min_face_px: float = option(24.0, "Leave faces alone whose box has a longer side below this.", low=0.0)
     max_faces: int | None = option(None, "Restore at most this many faces a frame, the largest first.", low=1)
     decoder: Literal["auto", "pyav", "decord"] = option("auto", "auto is pyav; decord reads 8-bit RGB only.")
+    resume: bool = option(False, "Go on with a run that was stopped; fail if there is none.")
     overwrite: bool = option(False, "Replace an output that exists.")
 
     def __post_init__(self) -> None:
@@ -76,10 +79,19 @@ class Options:
         if self.quality and (self.crf is not None or (self.lossless and self.quality != "archive")):
             other = "lossless" if self.lossless else "crf"
             raise OptionsError(f"quality is {self.quality}, and {other} asks for another; leave one out")
+        if self.tracks is not None and not re.fullmatch(r" *\d+ *(, *\d+ *)*", self.tracks):
+            raise OptionsError(f"tracks is {self.tracks!r}; it must be track numbers with commas between, such as 1,4")
+        if self.tracks is not None and self.from_faces is None:
+            raise OptionsError(f"tracks is {self.tracks}, but only a file has track numbers; give it with from_faces")
         if self.stream is not None and self.report is not None:
             raise OptionsError(f"stream is {self.stream}, but report measures the first video stream; leave one out")
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise OptionsError(f"end ({self.end:g} s) is not after start ({self.start:g} s); give a later end")
+
+    @property
+    def track_ids(self) -> frozenset[int] | None:
+        """Those of `tracks`; None means all."""
+        return None if self.tracks is None else frozenset(map(int, self.tracks.split(",")))
 
     def changed(self, values: Mapping[str, Any], *, origin: str) -> "Options":
         """These options with some replaced. Raises OptionsError, naming `origin`, for an unknown key or bad value."""

@@ -10,29 +10,37 @@ for each moment (`fields.py`).
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from vidrestore.background import Background
 from vidrestore.device.lane import restored_on_device, works_on_device
+from vidrestore.face import PlacedFace
+from vidrestore.faces_file import FacesFile, ListedFaces, read_faces_file
 from vidrestore.fields import FieldPairs
-from vidrestore.frame import Frame, RestoredFrame
+from vidrestore.frame import Frame, FrameFaces, RestoredFrame, VideoInfo
 from vidrestore.loading import Models, load_models
+from vidrestore.models.remembered import RememberedDetector
 from vidrestore.options import Options
-from vidrestore.outputs import Outputs, check_outputs
+from vidrestore.outputs import Outputs, check_outputs, check_source, faces_file_facts
 from vidrestore.report import Report
 from vidrestore.stages.align import align_faces, place_faces
 from vidrestore.stages.before import MAX_WEIGHT, look_before
 from vidrestore.stages.cuts import CutsAhead
+from vidrestore.stages.in_segments import WARM_UP, restored_in_segments
+from vidrestore.stages.listed import as_listed, check_listed, place_listed
 from vidrestore.stages.look import look_for_faces
 from vidrestore.stages.paste import paste_faces
 from vidrestore.stages.restore import restore_faces
 from vidrestore.stages.steady import steady_crops, steady_results
 from vidrestore.stages.strength import give_strength
 from vidrestore.stages.track import FaceTracker, track_faces
+from vidrestore.target import check_target
 from vidrestore.video.read import VideoReader
 from vidrestore.video.sample import sample_frames
+from vidrestore.work import job_of, segment_number
 
 QUEUE_FRAMES = 4
 """Depth of each lane's queue: enough to ride out a slow frame; four 4K frames of 8-bit 4:2:0 take 50 MB."""
@@ -74,26 +82,43 @@ def restore_video(
     ):
         info = reader.info
         report.num_frames_expected = reader.num_frames_expected
+        listed = listed_for(source, info, options)
         if models is None:
             with report.stage("load models"):
                 samples = partial(sample_frames, source, stream=options.stream)
                 models = load_models(options, samples, rotation_deg=info.rotation_deg)
         models.enter_into(report)
+        finished = outputs.go_on(job_of(source, options, report))
+        for counts in finished.values():
+            report.add(counts)
+        report.num_frames_resumed = report.num_frames
         decoded = report.timed("decode", reader.frames())
-        with Background(decoded, depth=QUEUE_FRAMES, name="decode") as frames:
+        with (
+            RememberedDetector(models.detector, outputs.looks) as detector,
+            Background(decoded, depth=QUEUE_FRAMES, name="decode") as frames,
+        ):
+            models = replace(models, detector=detector)
             fields = FieldPairs()
             moments = fields.split(frames)
             restored = restored_frames(
-                moments, models, options, report, rotation_deg=info.rotation_deg, is_pq=info.layout.is_pq
+                moments,
+                models,
+                options,
+                report,
+                rotation_deg=info.rotation_deg,
+                is_pq=info.layout.is_pq,
+                listed=listed,
+                finished=finished.keys(),
             )
             with Background(fields.woven(restored), depth=QUEUE_FRAMES, name="compute") as done_frames:
                 for done in done_frames:
                     with report.stage("encode"):
-                        outputs.write(done)
-                    report.count(done)
-                    if on_frame:
-                        on_frame(done, report)
-        with report.stage("encode"):
+                        is_new = outputs.write(done)
+                    if is_new:
+                        report.count(done)
+                        if on_frame:
+                            on_frame(done, report)
+        with report.stage("join"):
             outputs.finish()
     report.num_damaged_packets = reader.num_damaged_packets
     for warning in (*reader.warnings, *outputs.warnings):
@@ -104,6 +129,69 @@ def restore_video(
     return report
 
 
+def analyze_video(
+    source: Path | str,
+    faces: Path | str,
+    options: Options | None = None,
+    *,
+    models: Models | None = None,
+    on_frame: OnFrame | None = None,
+) -> Report:
+    """Write `faces`: where the faces of a video are, and how much each is to be restored, for `options.from_faces`.
+
+    It is the file that `restore_video` writes with `options.faces`. Raises as `restore_video` does.
+    """
+    source, faces, options = Path(source), Path(faces), options or Options()
+    report = Report(source=str(source), target=str(faces))
+    begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
+    check_source(source)
+    check_target(faces, source, overwrite=options.overwrite)
+    with VideoReader(
+        source, start_s=options.start, end_s=options.end, decoder=options.decoder, stream=options.stream
+    ) as reader:
+        info = reader.info
+        report.num_frames_expected = reader.num_frames_expected
+        if models is None:
+            with report.stage("load models"):
+                samples = partial(sample_frames, source, stream=options.stream)
+                models = load_models(options, samples, rotation_deg=info.rotation_deg)
+        models.enter_into(report)
+        fields = FieldPairs()
+        with (
+            FacesFile(faces, **faces_file_facts(info, options)) as faces_file,
+            Background(report.timed("decode", reader.frames()), depth=QUEUE_FRAMES, name="decode") as frames,
+        ):
+            placed = placed_faces(fields.split(frames), models, options, report, rotation_deg=info.rotation_deg)
+            untouched = (RestoredFrame(found.frame, found.frame, found.faces, found.skipped) for found in placed)
+            for done in fields.woven(untouched):
+                faces_file.write(done)
+                report.count(done)
+                if on_frame:
+                    on_frame(done, report)
+    report.num_damaged_packets = reader.num_damaged_packets
+    for warning in reader.warnings:
+        report.warn(warning)
+    report.finish(time.perf_counter() - begin_s, time.process_time() - begin_cpu_s)
+    return report
+
+
+def listed_for(source: Path, info: VideoInfo, options: Options) -> ListedFaces | None:
+    """The faces that the options want restored instead of those that are found."""
+    if options.from_faces is None:
+        return None
+    listed = read_faces_file(options.from_faces)
+    check_listed(
+        listed,
+        source,
+        width_px=info.width_px,
+        height_px=info.height_px,
+        start_s=options.start,
+        end_s=options.end,
+        track_ids=options.track_ids,
+    )
+    return listed
+
+
 def restored_frames(
     frames: Iterable[Frame],
     models: Models,
@@ -112,8 +200,29 @@ def restored_frames(
     *,
     rotation_deg: int,
     is_pq: bool = False,
+    listed: ListedFaces | None = None,
+    finished: Collection[int] = (),
 ) -> Iterator[RestoredFrame]:
-    """The stages, one after the other. `rotation_deg` (clockwise) shows the frames upright to the detector."""
+    """The stages, one after the other. `rotation_deg` (clockwise) shows the frames upright to the detector; with
+    `listed` faces it is not asked. Frames of segments that are `finished` are not restored."""
+    if listed is None:
+        placed = placed_faces(frames, models, options, report, rotation_deg=rotation_deg)
+    else:
+        frames = report.timed("wait for decoder", frames)
+        placed = report.timed("align", place_listed(frames, listed, models.restorer.spec, track_ids=options.track_ids))
+    return restored_in_segments(
+        placed,
+        partial(restored_from_placed, models=models, options=options, report=report, is_pq=is_pq),
+        segment_of=lambda found: segment_number(found.frame.index // 2),  # a frame has two moments
+        finished=finished,
+        warm_up_frames=WARM_UP[options.temporal],
+    )
+
+
+def placed_faces(
+    frames: Iterable[Frame], models: Models, options: Options, report: Report, *, rotation_deg: int
+) -> Iterator[FrameFaces[PlacedFace]]:
+    """The first half of the stages: where the faces are, and how much each is to be restored."""
     timed = report.timed
     frames = timed("wait for decoder", frames)
     cuts = CutsAhead()
@@ -122,11 +231,17 @@ def restored_frames(
         look_for_faces(frames, models.detector, cuts, every=options.detect_every, rotation_deg=rotation_deg),
     )
     tracked = timed("track", track_faces(found, FaceTracker(lag_s=options.lag, is_cut=cuts.was_cut)))
-    placed = timed(
-        "align",
-        place_faces(tracked, models.restorer.spec, min_face_px=options.min_face_px, max_faces=options.max_faces),
-    )
-    placed = timed("align", give_strength(placed))
+    spec = models.restorer.spec
+    placed = timed("align", place_faces(tracked, spec, min_face_px=options.min_face_px, max_faces=options.max_faces))
+    # As a faces file has them, so that what is restored from one is the same to the last bit.
+    return (as_listed(found, spec) for found in timed("align", give_strength(placed)))
+
+
+def restored_from_placed(
+    placed: Iterable[FrameFaces[PlacedFace]], *, models: Models, options: Options, report: Report, is_pq: bool
+) -> Generator[RestoredFrame, None, None]:
+    """The second half of the stages: finished frames."""
+    timed = report.timed
     is_steadied = options.temporal != "off"
     if is_steadied:
         placed = timed("steady", look_before(placed, max_weight=MAX_WEIGHT[options.temporal]))

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -13,6 +13,16 @@ from vidrestore.frame import RestoredFrame
 log = logging.getLogger("vidrestore")
 
 Item = TypeVar("Item")
+
+COUNTS = (
+    "num_frames",
+    "num_frames_with_faces",
+    "num_faces_found",
+    "num_faces_restored",
+    "num_faces_skipped",
+    "num_tracks",
+)
+"""The fields that count frames which have been written, and their faces."""
 
 _running = threading.local()
 """Per thread: seconds spent in nested stages, innermost last. A stage's own time excludes those that it waits for."""
@@ -35,13 +45,15 @@ class Report:
     """By the source's header; None when it says nothing."""
     num_frames: int = 0
     """Frames written."""
+    num_frames_resumed: int = 0
+    """Of those: written by an earlier run, which was stopped. Its seconds are not in this report."""
     num_frames_with_faces: int = 0
     num_faces_found: int = 0
     """Summed over frames."""
     num_faces_restored: int = 0
     num_faces_reused: int = 0
-    """Of those restored: given the result of an earlier frame, with `--reuse`. Counted when its crop is cut: until
-    a run is complete this is some frames ahead of the other counts, which are of frames written."""
+    """Of those restored in this run: given the result of an earlier frame, with `--reuse`. Counted when its crop is
+    cut, also in the few frames that a new segment begins with for its warm-up."""
     num_faces_skipped: int = 0
     """Found and deliberately left as they were; the faces file has the reasons."""
     num_tracks: int = 0
@@ -57,6 +69,8 @@ class Report:
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, message: str) -> None:
+        if message in self.warnings:
+            return
         self.warnings.append(message)
         log.warning(message)
 
@@ -79,7 +93,7 @@ class Report:
         """Add to a stage what was measured elsewhere, such as on a device."""
         self.seconds_per_stage[name] = self.seconds_per_stage.get(name, 0.0) + seconds
 
-    def timed(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
+    def timed(self, name: str, items: Iterable[Item]) -> Generator[Item, None, None]:
         """Pass the items on, counting the time it takes to make each towards a stage."""
         iterator = iter(items)
         try:
@@ -105,6 +119,16 @@ class Report:
         self.num_faces_skipped += len(done.skipped)
         # Ids count up from 1 in the order in which tracks come out.
         self.num_tracks = max([self.num_tracks, *(face.track_id for face in faces)])
+
+    def counts(self) -> dict[str, int]:
+        """What `count` counts, for `add`."""
+        return {name: getattr(self, name) for name in COUNTS}
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Enter frames that an earlier run has written."""
+        for name in COUNTS:
+            together = max if name == "num_tracks" else int.__add__
+            setattr(self, name, together(getattr(self, name), counts[name]))
 
     def finish(self, seconds_total: float, cpu_seconds_total: float) -> None:
         self.seconds_total, self.cpu_seconds_total = seconds_total, cpu_seconds_total

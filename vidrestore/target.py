@@ -1,9 +1,10 @@
 """Files that appear only when they are complete."""
 
 import contextlib
+import errno
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,19 +39,41 @@ def writing(target: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replaced_when_complete(target: Path) -> Iterator[Path]:
-    """Yield a new, empty file in the target's folder, with its suffix; rename it over the target if the block succeeds.
+def replaced_when_complete(
+    target: Path, *, folder: Path | None = None, check: Callable[[Path], None] | None = None
+) -> Iterator[Path]:
+    """Yield a new, empty file with the target's suffix; rename it over the target if the block succeeds.
 
-    After an error or Ctrl-C, nothing is left. Raises TargetError when the folder cannot be written to, before the
-    block is entered, and when the renaming fails.
+    The file lies in `folder`, on the target's disk, or beside the target. It is flushed to the disk, then given to
+    `check`, and renamed unless that raises. After an error or Ctrl-C, nothing is left. Raises TargetError when the
+    folder cannot be written to, before the block is entered, and when the renaming fails.
     """
-    temporary = target.with_name(f".vidrestore-{uuid.uuid4().hex[:12]}{target.suffix}")
+    temporary = (folder or target.parent) / f".vidrestore-{uuid.uuid4().hex[:12]}{target.suffix}"
     try:
         with writing(target):
             temporary.open("xb").close()
         yield temporary
         with writing(target):
+            flush_to_disk(temporary)
+        if check is not None:
+            check(temporary)
+        with writing(target):
             os.replace(temporary, target)
+            flush_to_disk(target.parent)
     finally:
         with contextlib.suppress(OSError):  # such as a folder that does not exist
             temporary.unlink(missing_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file, or the list of a folder's files, would survive a power cut."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open folders, and writes their lists by itself
+    number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(number)
+    except OSError as exc:
+        if exc.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network and memory file systems know no such thing
+            raise
+    finally:
+        os.close(number)

@@ -237,8 +237,9 @@ def widen_narrow_convolutions(network: nn.Module) -> nn.Module:
     """See `WidenedConv`; those of a single kernel position only, which are the ones concerned. Changes `network`."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            is_narrow = isinstance(child, nn.Conv2d) and child.out_channels % ONEDNN_CHANNELS
-            if is_narrow and child.kernel_size == (1, 1) and child.groups == 1:
+            if not isinstance(child, nn.Conv2d) or child.kernel_size != (1, 1) or child.groups != 1:
+                continue
+            if child.out_channels % ONEDNN_CHANNELS:
                 setattr(module, name, WidenedConv(child))
     return network
 

@@ -1,0 +1,285 @@
+"""Work that is finished is not lost: a run that was stopped goes on, and ends as if nothing had happened."""
+
+import errno
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import killed
+from tests.clips import CLIPS
+from tests.copies import read
+from vidrestore import work
+from vidrestore.errors import OptionsError, RestoreError, TargetError
+from vidrestore.frame import RestoredFrame
+from vidrestore.options import Options
+from vidrestore.pipeline import analyze_video, restore_video
+from vidrestore.report import Report
+from vidrestore.video.packets import PacketsFile
+from vidrestore.video.picture import Encoded
+
+REPOSITORY = Path(__file__).parents[1]
+NUM_KILLS = 6
+"""In the suite; `tests/bench/kills.py` has 30, with real models."""
+
+
+@pytest.fixture(autouse=True)
+def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "SEGMENT_FRAMES", killed.SEGMENT_FRAMES)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return CLIPS["long"].make(tmp_path)
+
+
+def stopped_after(num_frames: int, error: BaseException) -> object:
+    """For `on_frame`: raises when so many have been written."""
+
+    def stop(_done: RestoredFrame, report: Report) -> None:
+        if report.num_frames - report.num_frames_resumed == num_frames:
+            raise error
+
+    return stop
+
+
+def stop(source: Path, target: Path, num_frames: int, options: Options | None = None) -> None:
+    error = RestoreError("stopped")
+    with pytest.raises(RestoreError, match="stopped"):
+        restore_video(
+            source,
+            target,
+            options or Options(device="cpu"),
+            models=killed.models(),
+            on_frame=stopped_after(num_frames, error),  # type: ignore[arg-type]
+        )
+
+
+def content(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_run_killed_at_any_moment_goes_on_and_ends_in_the_same_bytes(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+
+    def runs(*seconds: str) -> list[dict[str, Any]]:
+        command = [sys.executable, "-m", "tests.killed", str(source), str(target), *seconds]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    (whole,) = runs("-")
+    assert (whole["status"], whole["folders"]) == (0, [])
+    assert whole["files"].keys() == {source.name, "out.mp4", "out.json"}
+    assert whole["files"][source.name] == content(source)
+    rng = random.Random(0)
+    moments = [f"{rng.uniform(0.02, whole['seconds']):.3f}" for _ in range(NUM_KILLS)]
+    # Each is killed, killed once more on its way, and left alone.
+    ended = runs(*(word for moment in moments for word in (moment, moment, "-")))
+    assert sum(run["status"] != 0 for run in ended[::3]) >= NUM_KILLS // 2  # else this tests nothing
+    for run in ended[2::3]:
+        assert {**run, "seconds": 0} == {**whole, "seconds": 0}
+    for run in (*ended[::3], *ended[1::3]):
+        assert run["files"].get("out.mp4", whole["files"]["out.mp4"]) == whole["files"]["out.mp4"]
+        assert run["files"][source.name] == whole["files"][source.name]
+
+
+def test_what_is_finished_is_not_done_again(source: Path, tmp_path: Path) -> None:
+    whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
+    restore_video(source, whole, Options(device="cpu"), models=killed.models())
+    stop(source, target, 70)
+    assert not target.exists()
+    models = killed.models()
+    written: list[int] = []
+    report = restore_video(
+        source, target, Options(device="cpu"), models=models, on_frame=lambda done, _: written.append(done.frame.index)
+    )
+    assert written == list(range(60, 150))
+    assert (report.num_frames, report.num_frames_resumed, report.num_faces_restored) == (150, 60, 150)
+    assert sum(models.restorer.batch_sizes) == 90 + 8 * 5  # type: ignore[attr-defined]  # and five warm-ups
+    assert models.detector.num_asked < 30  # type: ignore[attr-defined]
+    assert content(target) == content(whole)
+    assert not work.work_folder(target).exists()
+
+
+def test_where_segments_meet_nothing_is_to_be_seen(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The restorer gives noise, so that every averaged frame depends on those before it."""
+    options = Options(device="cpu", lossless=True)
+    restore_video(source, tmp_path / "parts.mp4", options, models=killed.models())
+    monkeypatch.setattr(work, "SEGMENT_FRAMES", 1000)
+    restore_video(source, tmp_path / "whole.mp4", options, models=killed.models())
+    parts, whole = read(tmp_path / "parts.mp4"), read(tmp_path / "whole.mp4")
+    worst = max(
+        int(np.abs(one.planes[0].astype(int) - other.planes[0]).max()) for one, other in zip(parts, whole, strict=True)
+    )
+    assert worst <= 1
+
+
+def test_work_of_another_kind_is_neither_used_nor_thrown_away(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    stop(source, target, 50)
+    other = Options(device="cpu", strength=0.5)
+    with pytest.raises(TargetError, match=r"strength was 1.0, is 0.5.*--overwrite"):
+        restore_video(source, target, other, models=killed.models())
+    with pytest.raises(TargetError, match="strength was"):
+        restore_video(
+            source, target, Options(device="cpu", strength=0.5, resume=True, overwrite=True), models=killed.models()
+        )
+    report = restore_video(source, target, Options(device="cpu", overwrite=True), models=killed.models())
+    assert report.num_frames_resumed == 40
+    stop(source, target, 50, Options(device="cpu", overwrite=True))
+    report = restore_video(source, target, Options(device="cpu", strength=0.5, overwrite=True), models=killed.models())
+    assert (report.num_frames, report.num_frames_resumed) == (150, 0)
+
+
+def test_a_changed_source_is_another_job(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    stop(source, target, 50)
+    os.utime(source, ns=(0, 0))
+    with pytest.raises(TargetError, match="source_mtime_ns was"):
+        restore_video(source, target, Options(device="cpu"), models=killed.models())
+
+
+def test_resume_without_anything_finished_is_told(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionsError, match="nothing is finished there; leave --resume out"):
+        restore_video(source, tmp_path / "out.mp4", Options(device="cpu", resume=True), models=killed.models())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [source.name]
+
+
+def test_two_runs_do_not_write_the_same_output(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+
+    def begin_another(_done: RestoredFrame, report: Report) -> None:
+        if report.num_frames == 30:
+            with pytest.raises(TargetError, match=r"out\.mp4: another run is making it"):
+                restore_video(source, target, Options(device="cpu"), models=killed.models())
+
+    restore_video(source, target, Options(device="cpu"), models=killed.models(), on_frame=begin_another)
+    assert len(read(target)) == 150
+
+
+def test_a_stop_says_what_is_kept_and_short_work_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    stop(source, target, 10)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [source.name]
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        restore_video(
+            source,
+            target,
+            Options(device="cpu"),
+            models=killed.models(),
+            on_frame=stopped_after(50, KeyboardInterrupt()),  # type: ignore[arg-type]
+        )
+    assert stopped.value.__notes__ == [
+        f"40 frames are finished and kept in {work.work_folder(target)}: the same command goes on from there"
+    ]
+
+
+def test_a_full_disk_costs_no_finished_work(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
+    restore_video(source, whole, Options(device="cpu"), models=killed.models())
+    write = PacketsFile.write
+    num_calls = 0
+
+    def write_until_full(self: PacketsFile, packets: Iterable[Encoded]) -> None:
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls > 100:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, packets)
+
+    monkeypatch.setattr(PacketsFile, "write", write_until_full)
+    with pytest.raises(TargetError, match=r"out\.mp4: cannot be written \(No space left on device\)") as stopped:
+        restore_video(source, target, Options(device="cpu"), models=killed.models())
+    assert "80 frames are finished and kept" in stopped.value.__notes__[0]
+    assert not target.exists()
+    monkeypatch.setattr(PacketsFile, "write", write)
+    report = restore_video(source, target, Options(device="cpu", resume=True), models=killed.models())
+    assert report.num_frames_resumed == 80
+    assert content(target) == content(whole)
+
+
+def test_looks_cut_off_in_the_middle_are_asked_for_again(source: Path, tmp_path: Path) -> None:
+    whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
+    restore_video(source, whole, Options(device="cpu"), models=killed.models())
+    stop(source, target, 70)
+    looks = work.work_folder(target) / "looks.jsonl"
+    lines = looks.read_bytes().splitlines(keepends=True)
+    assert len(lines) > 5
+    looks.write_bytes(b"".join(lines[:3]) + lines[3][:20])
+    restore_video(source, target, Options(device="cpu"), models=killed.models())
+    assert content(target) == content(whole)
+
+
+def test_a_comparison_and_the_faces_go_on_too(source: Path, tmp_path: Path) -> None:
+    def options(folder: Path) -> Options:
+        return Options(device="cpu", compare=folder / "both.mp4", faces=folder / "faces.json", start=0.5)
+
+    for folder in ("whole", "parts"):
+        (tmp_path / folder).mkdir()
+    restore_video(source, tmp_path / "whole" / "out.mp4", options(tmp_path / "whole"), models=killed.models())
+    stop(source, tmp_path / "parts" / "out.mp4", 70, options(tmp_path / "parts"))
+    restore_video(source, tmp_path / "parts" / "out.mp4", options(tmp_path / "parts"), models=killed.models())
+    for name in ("out.mp4", "both.mp4", "faces.json"):
+        assert content(tmp_path / "whole" / name) == content(tmp_path / "parts" / name)
+    assert len(json.loads((tmp_path / "parts" / "faces.json").read_text())["frames"]) == len(
+        read(tmp_path / "parts" / "both.mp4")
+    )
+    shutil.rmtree(tmp_path / "whole")
+
+
+def test_faces_written_by_an_analysis_give_the_same_bytes_as_those_found_on_the_way(
+    source: Path, tmp_path: Path
+) -> None:
+    listed, direct, rendered = (tmp_path / name for name in ("listed.json", "direct.mp4", "rendered.mp4"))
+    options = Options(device="cpu", faces=tmp_path / "found.json")
+    restore_video(source, direct, options, models=killed.models())
+    analyze_video(source, listed, Options(device="cpu"), models=killed.models())
+    assert content(listed) == content(tmp_path / "found.json")
+    models = killed.models()
+    report = restore_video(source, rendered, Options(device="cpu", from_faces=listed), models=models)
+    assert report.num_faces_restored == 150
+    assert models.detector.num_asked == 0  # type: ignore[attr-defined]
+    assert content(rendered) == content(direct)
+
+
+def test_an_edited_strength_holds_from_its_first_second_to_its_last(source: Path, tmp_path: Path) -> None:
+    listed, target = tmp_path / "listed.json", tmp_path / "out.mp4"
+    analyze_video(source, listed, Options(device="cpu"), models=killed.models())
+    edits = '"edits": [{"track_id": 1, "from_s": 1, "to_s": 2, "strength": 0}]'
+    listed.write_text(listed.read_text().replace('"edits": []', edits, 1))
+    options = Options(device="cpu", from_faces=listed, lossless=True, temporal="off")
+    restore_video(source, target, options, models=killed.models())
+    is_changed = [
+        not all(map(np.array_equal, one.planes, other.planes))
+        for one, other in zip(read(source), read(target), strict=True)
+    ]
+    assert is_changed == [not 1 <= frame.time_s < 2 for frame in read(source)]
+    with pytest.raises(OptionsError, match="--tracks 7.* has no such track"):
+        restore_video(
+            source,
+            tmp_path / "more.mp4",
+            Options(device="cpu", from_faces=listed, tracks="7"),
+            models=killed.models(),
+        )
+
+
+def test_a_faces_file_that_was_edited_is_another_job(source: Path, tmp_path: Path) -> None:
+    listed, target = tmp_path / "listed.json", tmp_path / "out.mp4"
+    analyze_video(source, listed, Options(device="cpu"), models=killed.models())
+    options = Options(device="cpu", from_faces=listed)
+    stop(source, target, 50, options)
+    listed.write_text(listed.read_text().replace('"edits": []', '"edits": [{"track_id": 1, "strength": 0.5}]', 1))
+    with pytest.raises(TargetError, match="from_faces was"):
+        restore_video(source, target, options, models=killed.models())
