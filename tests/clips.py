@@ -124,6 +124,7 @@ CLIPS: Mapping[str, Clip] = {
         Clip("odd_size", "ffv1", ".mkv", width_px=63, height_px=47, time_base=Fraction(1, 1000)),
         Clip("odd_size_vp9", "libvpx-vp9", ".webm", width_px=63, height_px=47, time_base=Fraction(1, 1000)),
         Clip("tiny", width_px=16, height_px=16),
+        Clip("codec_cropped", width_px=62, height_px=46),
         Clip("rotated", rotation_deg=90),
         Clip("half_turn", rotation_deg=180),
         Clip("interlaced", "mpeg2video", ".mov", field_order=3, options={"flags": "+ildct+ilme"}),

@@ -8,11 +8,14 @@ import av
 import pytest
 
 from tests.clips import CLIPS, picture_rgb
-from tests.copies import copy
+from tests.copies import copy, read, refused, same_samples, times_s
 from vidrestore.errors import OptionsError, TargetError
 from vidrestore.frame import ColorTags, VideoInfo
-from vidrestore.video.encode import ENCODERS, Encoder, EncodeSettings, Encoding, resolve_encoding
+from vidrestore.video import encode
+from vidrestore.video.encode import ENCODERS, Encoder, EncodeSettings, Encoding, can_open, resolve_encoding
 from vidrestore.video.planes import planar_layout
+from vidrestore.video.read import VideoReader
+from vidrestore.video.write import VideoWriter
 
 
 def info(pix_fmt: str = "yuv420p", *, width_px: int = 64, height_px: int = 48, codec: str = "h264") -> VideoInfo:
@@ -125,18 +128,23 @@ PICTURE_FOR = {
     "mjpeg": "yuv422p",
     "mpeg4": "yuv420p",
     "mpeg2video": "yuv422p",
+    "h264_nvenc": "yuv444p",
+    "hevc_nvenc": "yuv420p10le",
+    "av1_nvenc": "yuv420p",
 }
 """A pixel format that each encoder takes as it is."""
 
 
 @pytest.mark.parametrize("encoder", ENCODERS, ids=lambda encoder: encoder.name)
 def test_every_encoder_can_be_asked_for_by_name_or_codec_and_works(encoder: Encoder) -> None:
+    if encoder.is_hardware and not can_open(encoder.name):
+        pytest.skip("no NVIDIA card with a video encoder and its driver")
     picture = info(PICTURE_FOR[encoder.name], width_px=256, height_px=128)
     suffix = ".mov" if encoder.name == "dnxhd" else ".mkv"
     by_name = resolve(picture, suffix, codec=encoder.name)
     assert by_name.encoder is encoder
     assert by_name.layout == picture.layout
-    assert resolve(picture, suffix, codec=encoder.codec).encoder is encoder
+    assert encoder.is_hardware or resolve(picture, suffix, codec=encoder.codec).encoder is encoder
     context = av.CodecContext.create(encoder.name, "w")
     assert isinstance(context, av.VideoCodecContext)
     context.width, context.height, context.pix_fmt = 256, 128, by_name.pix_fmt
@@ -174,7 +182,10 @@ def test_crf_and_preset_reach_the_encoder() -> None:
         ({"preset": "warp"}, "preset is 'warp'; libx264 has ultrafast, superfast"),
         ({"codec": "ffv1", "crf": 3}, "ffv1 has no such setting: leave --crf out"),
         ({"codec": "mpeg4", "preset": "slow"}, "mpeg4 has none: leave --preset out"),
-        ({"codec": "theora"}, "codec is 'theora'; it must be auto, source, or one of av1, dnxhd, ffv1, h264"),
+        (
+            {"codec": "theora"},
+            "codec is 'theora'; it must be auto, source, or one of av1, av1_nvenc, dnxhd, ffv1, h264",
+        ),
     ],
 )
 def test_a_setting_that_the_encoder_lacks_is_refused(settings: dict[str, object], message: str) -> None:
@@ -243,3 +254,164 @@ def test_a_master_is_finer_than_the_default_and_a_shared_copy_smaller(tmp_path: 
         copy(source, target, EncodeSettings(quality=quality))  # type: ignore[arg-type]
         sizes.append(target.stat().st_size)
     assert sizes == sorted(set(sizes))
+
+
+def full(pix_fmt: str = "yuv420p", tags: tuple[int, int, int] = (5, 5, 6)) -> VideoInfo:
+    layout = planar_layout(pix_fmt, full_range=True)
+    assert layout is not None
+    return replace(info(pix_fmt), layout=layout, color=ColorTags(2, *tags))
+
+
+@pytest.mark.parametrize(
+    ("like", "suffix", "settings", "encoder"),
+    [
+        (full(), ".mov", {"quality": "master"}, "libx264"),  # ProRes means limited
+        (full("yuv420p10le"), ".mov", {"quality": "master"}, "libx265"),
+        (full(), ".avi", {}, "mjpeg"),
+        (full(), ".mkv", {"lossless": True}, "ffv1"),  # Matroska says it
+        (full(), ".mxf", {}, "ffv1"),
+        (full("gbrp"), ".avi", {"lossless": True}, "ffv1"),
+        (full(), ".mov", {"codec": "prores"}, "prores_ks"),  # as asked for, with a warning
+    ],
+)
+def test_levels_of_full_range_go_where_players_are_told_so(
+    like: VideoInfo, suffix: str, settings: dict[str, object], encoder: str
+) -> None:
+    assert resolve(like, suffix, **settings).encoder.name == encoder
+
+
+def test_full_range_that_no_codec_of_the_container_can_tell_is_refused() -> None:
+    message = r"ffv1 in \.avi cannot say that .* full range; end the output in \.mkv, or accept .* --codec ffv1"
+    with pytest.raises(TargetError, match=message):
+        resolve(full(), ".avi", lossless=True)
+
+
+def facts(path: Path) -> dict[str, object]:
+    with VideoReader(path) as reader:
+        found = reader.info
+        tags = {"matrix": found.layout.matrix, "primaries": found.color.primaries, "transfer": found.color.transfer}
+        return {
+            "range": found.layout.full_range,
+            "shape": round(float(found.sample_aspect), 2),
+            "rotation": found.display_matrix,
+            "fields": found.fields,
+            **tags,
+        }
+
+
+WORDS = {
+    "range": "loses the mark of full range",
+    "shape": "loses the pixel shape",
+    "rotation": "loses the rotation",
+    "fields": "loses the mark that pictures are interlaced",
+    **{tag: "loses the colour tags" for tag in ("matrix", "primaries", "transfer")},
+}
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".avi", ".ts", ".mxf"])
+@pytest.mark.parametrize(
+    "codec", ["auto", "h264", "hevc", "ffv1", "vp9", "prores", "dnxhd", "mjpeg", "mpeg4", "mpeg2video"]
+)
+def test_what_the_picture_says_of_itself_is_kept_or_named_in_a_warning(codec: str, suffix: str, tmp_path: Path) -> None:
+    """Levels, shape of pixels, rotation, fields, colours: nothing is lost in silence."""
+    for name in ("full_range", "anamorphic", "rotated", "interlaced_top", "hlg"):
+        source, target = CLIPS[name].make(tmp_path), tmp_path / f"copy{suffix}"
+        try:
+            with (
+                VideoReader(source) as reader,
+                VideoWriter(target, like=reader.info, source=source, encode=EncodeSettings(codec)) as writer,
+            ):
+                for frame in reader.frames():
+                    writer.write(frame)
+        except TargetError:
+            continue  # said before any work
+        before, after = facts(source), facts(target)
+        if CLIPS[name].color[1] == 2:
+            before |= dict.fromkeys(("matrix", "primaries", "transfer"))
+        for fact, value in before.items():
+            if value is not None and after[fact] != value:
+                assert any(WORDS[fact] in warning for warning in writer.warnings), (name, fact, value, after[fact])
+
+
+def test_prores_says_which_colours_it_has(tmp_path: Path) -> None:
+    source, target = CLIPS["hlg"].make(tmp_path), tmp_path / "copy.mov"
+    copy(source, target, EncodeSettings("prores"))
+    with VideoReader(target) as reader:
+        assert reader.info.color == ColorTags(1, 9, 9, 18)
+
+
+@pytest.mark.parametrize(
+    ("name", "lossless", "codec"),
+    [("mpeg2_mxf", False, "mpeg2video"), ("mpeg2_mxf", True, "ffv1"), ("dnxhd_mxf", True, "ffv1")]
+    + [("hevc_10_bit", False, "prores"), ("anamorphic", False, "prores")],
+)
+def test_mxf_is_written_with_its_sound_time_code_and_clock(
+    name: str, lossless: bool, codec: str, tmp_path: Path
+) -> None:
+    source, target = CLIPS[name].make(tmp_path), tmp_path / "copy.mxf"
+    frames = copy(source, target, EncodeSettings(lossless=lossless))
+    copied = read(target)
+    assert times_s(copied) == times_s(frames)
+    assert not lossless or same_samples(copied, frames)
+    with VideoReader(target) as reader, VideoReader(source) as original:
+        assert reader.info.codec == codec
+        assert reader.info.sample_aspect == original.info.sample_aspect
+    with av.open(str(source)) as before, av.open(str(target)) as after:
+        sounds = [
+            b"".join(bytes(each) for each in file.demux(audio=0)) for file in (before, after) if file.streams.audio
+        ]
+        assert len(set(sounds)) <= 1
+        assert len(sounds) == (2 if name.endswith("mxf") else 0)
+        if name.endswith("mxf"):
+            assert after.metadata["timecode"] == before.metadata["timecode"]
+
+
+def test_mxf_refuses_sound_that_it_has_no_name_for(tmp_path: Path) -> None:
+    message = refused(CLIPS["h264"].make(tmp_path), tmp_path / "copy.mxf")
+    assert ".mxf cannot hold the source's audio track 1 (aac); end the output in .mp4 or .mkv or .mov" in message
+
+
+def test_an_encoder_in_hardware_that_is_not_here_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encode, "can_open", lambda name: False)
+    message = "codec is 'hevc_nvenc', which needs an NVIDIA card .* use --codec hevc"
+    with pytest.raises(OptionsError, match=message):
+        resolve(info(), codec="hevc_nvenc")
+    assert resolve(info(), codec="hevc").encoder.name == "libx265"
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "settings", "encoded_as", "options"),
+    [
+        ("h264_nvenc", "yuv420p", {}, "yuv420p", {"rc": "vbr", "cq": "15", "b": "0", "preset": "p7"}),
+        ("hevc_nvenc", "yuv420p10le", {"crf": 20}, "p010le", {"cq": "20"}),
+        ("hevc_nvenc", "yuv444p", {"lossless": True}, "yuv444p", {"tune": "lossless", "rc": "constqp", "qp": "0"}),
+        ("av1_nvenc", "yuv420p", {"quality": "share", "preset": "p4"}, "yuv420p", {"cq": "24", "preset": "p4"}),
+    ],
+)
+def test_an_encoder_in_hardware_is_used_when_asked_for_by_its_name(
+    codec: str,
+    pix_fmt: str,
+    settings: dict[str, object],
+    encoded_as: str,
+    options: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(encode, "can_open", lambda name: True)
+    encoding = resolve(info(pix_fmt), codec=codec, **settings)
+    assert (encoding.encoder.name, encoding.pix_fmt) == (codec, encoded_as)
+    assert options.items() <= encoding.options.items()
+
+
+def test_an_encoder_in_hardware_gets_no_depth_that_it_would_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encode, "can_open", lambda name: True)
+    with pytest.raises(TargetError, match="hevc in .mkv cannot hold 64x48 yuv420p12le"):
+        resolve(info("yuv420p12le"), ".mkv", codec="hevc_nvenc")  # FFmpeg would take it as 16 bits, and keep 10
+
+
+def test_a_size_that_codecs_crop_to_is_kept(tmp_path: Path) -> None:
+    """62x46 is coded as 64x48 with a note on what to leave out."""
+    source = CLIPS["codec_cropped"].make(tmp_path)
+    for codec in ("h264", "hevc", "ffv1", "mpeg2video"):
+        target = tmp_path / f"{codec}.mkv"
+        copy(source, target, EncodeSettings(codec))
+        assert {(frame.width_px, frame.height_px) for frame in read(target)} == {(62, 46)}

@@ -1,9 +1,11 @@
 """Sound, subtitles and everything else of the source reach the output untouched, in time with the picture."""
 
+import io
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.container
 import pytest
 from av.stream import Disposition
 
@@ -11,6 +13,7 @@ from tests.clips import CLIPS, picture_rgb
 from tests.copies import container_facts, copy, other_packets, read, refused, same_samples, times_s
 from vidrestore.errors import OptionsError
 from vidrestore.video.encode import EncodeSettings
+from vidrestore.video.hdr_light import _element, _whole
 from vidrestore.video.read import VideoReader
 from vidrestore.video.write import VideoWriter
 
@@ -340,3 +343,159 @@ def kept_in(codec: str) -> set[str]:
         "ac3": everywhere,
         "mp2": everywhere,
     }.get(codec, {".mkv"})
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".ts", ".avi", ".webm"])
+def test_a_cover_that_the_container_cannot_hold_is_named_in_a_warning(suffix: str, tmp_path: Path) -> None:
+    source = tmp_path / "cover.mp4"
+    with av.open(str(CLIPS["cover"].make(tmp_path))) as clip:
+        silent = {stream.index for stream in clip.streams if stream.type == "audio"}  # WebM has no AAC
+        with av.open(str(tmp_path / "silent.mp4"), "w") as output:
+            copies = {
+                stream.index: output.add_stream_from_template(stream, opaque=True)
+                for stream in clip.streams
+                if stream.index not in silent
+            }
+            for stream, kept in ((clip.streams[index], kept) for index, kept in copies.items()):
+                kept.disposition = stream.disposition
+            for packet in clip.demux([clip.streams[index] for index in copies]):
+                if packet.size:
+                    packet.stream = copies[packet.stream.index]
+                    output.mux(packet)
+    source = tmp_path / "silent.mp4"
+    target = tmp_path / f"copy{suffix}"
+    copy(source, target, EncodeSettings(), warns=f"{suffix} cannot hold the source's video track 1 (cover picture)")
+    with av.open(str(target)) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+
+
+def test_quicktime_gets_languages_by_the_name_it_knows_and_what_it_has_no_word_for_is_said(tmp_path: Path) -> None:
+    source, target = CLIPS["many_tracks"].make(tmp_path), tmp_path / "copy.mov"
+    with VideoReader(source) as reader, VideoWriter(target, like=reader.info, source=source) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert writer.warnings == [
+        f"{target}: .mov loses the mark as comment of the source's track {number} (audio)" for number in (2, 3)
+    ]
+    with av.open(str(target)) as container:
+        languages = [stream.metadata.get("language") for stream in container.streams if stream.type != "data"]
+        assert languages[1:] == ["eng", "ger", "jpn", "fra"]  # fre is the same language's other code
+
+
+def test_a_language_without_a_number_in_quicktime_is_named(tmp_path: Path) -> None:
+    source, target = tmp_path / "maori.mp4", tmp_path / "copy.mov"
+    with av.open(str(CLIPS["h264"].make(tmp_path))) as clip, av.open(str(source), "w") as output:
+        copies = [output.add_stream_from_template(stream, opaque=True) for stream in clip.streams]
+        copies[1].metadata["language"] = "mao"
+        for packet in clip.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                output.mux(packet)
+    copy(source, target, warns=".mov loses the language mao of the source's track 1 (audio)")
+
+
+def test_avi_names_languages_and_chapters_that_it_loses(tmp_path: Path) -> None:
+    source = tmp_path / "chapters.mkv"
+    with av.open(str(CLIPS["h264"].make(tmp_path))) as clip, av.open(str(source), "w") as output:
+        copied = output.add_stream_from_template(clip.streams.video[0], opaque=True)
+        chapter = {"id": 1, "start": 0, "end": 300, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}}
+        output.set_chapters([chapter])  # type: ignore[list-item]
+        for packet in clip.demux(video=0):
+            if packet.size:
+                packet.stream = copied
+                output.mux(packet)
+    target = tmp_path / "copy.avi"
+    with VideoReader(source) as reader, VideoWriter(target, like=reader.info, source=source) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    assert any("1 chapters are left out, as .avi has none" in warning for warning in writer.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "trouble"),
+    [
+        ("variable_rate", "frames of a variable rate"),
+        ("late_start", "that audio track 1 starts 0.850 s before it"),
+        ("mpeg2_ps", "a picture that starts at 0.540 s"),
+    ],
+)
+def test_a_clock_that_a_container_without_times_cannot_keep_is_refused(name: str, trouble: str, tmp_path: Path) -> None:
+    message = refused(CLIPS[name].make(tmp_path), tmp_path / "copy.avi", EncodeSettings())
+    assert message.split(": ", 1)[1].startswith(f".avi counts frames and cannot say {trouble}")
+    assert message.endswith("; end the output in .mp4 or .mkv or .mov or .webm")
+
+
+@pytest.mark.parametrize("name", ["h264", "b_frames", "silent", "damaged"])
+def test_avi_shows_every_frame_in_time_with_the_sound(name: str, tmp_path: Path) -> None:
+    source, target = CLIPS[name].make(tmp_path), tmp_path / "copy.avi"
+    with VideoReader(source) as reader, VideoWriter(target, like=reader.info, source=source) as writer:
+        frames = []
+        for frame in reader.frames():
+            writer.write(frame)
+            frames.append(frame)
+    assert times_s(read(target)) == times_s(frames)
+    with av.open(str(target)) as container:
+        assert container.streams.video[0].time_base == Fraction(1, 25)  # not the 600 frames/s that FFmpeg would write
+        assert all(abs((stream.start_time or 0) * stream.time_base) < Fraction(1, 25) for stream in container.streams)
+
+
+def test_h264_does_not_go_into_avi(tmp_path: Path) -> None:
+    message = refused(CLIPS["silent"].make(tmp_path), tmp_path / "copy.avi", EncodeSettings("h264"))
+    assert message.endswith(".avi cannot hold h264; end the output in .mp4 or .mkv or .mov, or use --codec auto")
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_cropping_marks_that_are_left_out_are_named(suffix: str, tmp_path: Path) -> None:
+    source, target = tmp_path / f"cropped{suffix}", tmp_path / "copy.mkv"
+    with marked_to_be_cropped(top=2, bottom=4, left=6, right=8) as template, av.open(str(source), "w") as output:
+        stream = output.add_stream_from_template(template.streams.video[0], opaque=False)
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt, context.time_base = 64, 48, "yuv420p", Fraction(1, 25)
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(picture_rgb(index, 64, 48), format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    marks = "the cropping marks (top 2 px, bottom 4 px, left 6 px, right 8 px) are left out"
+    frames = copy(source, target, warns=marks)
+    assert (frames[0].width_px, frames[0].height_px) == (64, 48)
+
+
+def marked_to_be_cropped(**sides: int) -> av.container.InputContainer:
+    """A Matroska header of an FFV1 track with PixelCrop elements, for a stream to be made from; PyAV cannot."""
+    ids = {"top": "54BB", "bottom": "54AA", "left": "54CC", "right": "54DD"}
+    marks = [_whole(ids[side], size_px) for side, size_px in sides.items()]
+    video = _element("E0", _whole("B0", 64), _whole("BA", 48), *marks)
+    track = _element("AE", _whole("D7", 1), _whole("73C5", 1), _whole("83", 1), _element("86", b"V_FFV1"), video)
+    cluster = _element("1F43B675", _whole("E7", 0), _element("A3", b"\x81\0\0\x80" + bytes(16)))
+    clock = _element("1549A966", _whole("2AD7B1", 1_000_000))
+    segment = _element("18538067", clock, _element("1654AE6B", track), cluster)
+    return av.open(io.BytesIO(_element("1A45DFA3", _element("4282", b"matroska")) + segment), format="matroska")
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mkv"])
+def test_subtitles_of_television_are_copied(suffix: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "tv.ts", tmp_path / f"copy{suffix}"
+    segments = bytes.fromhex("0f100001000205010f80000100000f")  # a page and an end of display set, EN 300 743
+    with av.open(str(CLIPS["mpeg2_ts"].make(tmp_path))) as clip, av.open(str(source), "w") as output:
+        video = output.add_stream_from_template(clip.streams.video[0], opaque=True)
+        track = output.add_mux_stream("dvb_subtitle")
+        track.metadata["language"] = "fre"
+        output.start_encoding()
+        for packet in clip.demux(video=0):
+            if packet.size:
+                if packet.is_keyframe:
+                    text = av.Packet(segments)
+                    text.stream, text.time_base, text.pts, text.dts = track, Fraction(1, 90000), packet.pts, packet.pts
+                    output.mux(text)
+                packet.stream = video
+                output.mux(packet)
+    copy(source, target, EncodeSettings())
+    packets = []
+    for path in (source, target):
+        with av.open(str(path)) as container:
+            track = container.streams.subtitles[0]
+            assert (track.codec_context.name, track.metadata["language"]) == ("dvbsub", "fre")
+            packets.append([bytes(packet) for packet in container.demux(track) if packet.size])
+    assert packets[0]
+    assert packets[0] == packets[1]

@@ -86,7 +86,9 @@ def test_the_same_run_gives_the_same_file(suffix: str, tmp_path: Path) -> None:
     source = CLIPS["h264"].make(tmp_path)
     first, second = tmp_path / f"first{suffix}", tmp_path / f"second{suffix}"
     for target in (first, second):
-        copy(source, target, EncodeSettings())
+        with VideoReader(source) as reader, VideoWriter(target, like=reader.info, source=source) as writer:
+            for frame in reader.frames():
+                writer.write(frame)
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -422,13 +424,15 @@ def test_a_broadcasters_file_is_read_and_kept_in_another_container(name: str, su
     assert b"".join(packet[3] for packet in after) == b"".join(packet[3] for packet in before)
     with av.open(str(target)) as container:
         assert {key.lower(): value for key, value in container.metadata.items()}["timecode"] == "00:00:00:00"
-    assert r".mxf is no container for a restored video; end the output in .mp4" in refused(source, tmp_path / "o.mxf")
+
+
+FULL_RANGE_LOST = "prores_ks in .mov loses the mark of full range"
 
 
 @pytest.mark.parametrize("name", ["prores", "dnxhd", "dv", "h264", "hevc_10_bit", "gray_10_bit"])
 def test_prores_comes_out_within_its_own_rounding(name: str, tmp_path: Path) -> None:
     source, target = CLIPS[name].make(tmp_path), tmp_path / "copy.mov"
-    frames = copy(source, target, EncodeSettings("prores"))
+    frames = copy(source, target, EncodeSettings("prores"), warns=FULL_RANGE_LOST if name == "gray_10_bit" else None)
     copied = read(target)
     assert times_s(copied) == times_s(frames)
     depth_bits = frames[0].layout.depth_bits

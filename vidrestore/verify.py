@@ -224,8 +224,9 @@ class _Comparison:
         same("picture size", (before.width_px, before.height_px), (after.width_px, after.height_px))
         if lossless and before.layout.family != "gray":  # which H.264 gives back as colour without any
             same("pixel format", before.layout.name, after.layout.name)
-        same("full range", before.layout.full_range, after.layout.full_range)
-        for name in ("matrix", "primaries", "transfer"):
+        if not self.announced("loses the mark of"):
+            same("full range", before.layout.full_range, after.layout.full_range)
+        for name in () if self.announced("loses the colour tags") else ("matrix", "primaries", "transfer"):
             tag, kept = getattr(before.color, name), getattr(after.color, name)
             is_told = kept != UNSPECIFIED or after.codec in TAGGING_CODECS
             if is_told and after.codec != JPEG and not (name == "matrix" and tag in UNTOLD):
@@ -233,9 +234,9 @@ class _Comparison:
         shapes = before.sample_aspect, after.sample_aspect
         if abs(shapes[1] / shapes[0] - 1) > MAX_SHAPE_ERROR and not self.announced("loses the pixel shape"):
             same("pixel shape", *shapes)
-        if self._container in QUICKTIME_CONTAINERS | MATROSKA_CONTAINERS:
+        if not self.announced("loses the rotation or mirroring"):
             same("display matrix", before.display_matrix, after.display_matrix)
-        if after.fields or _marks_fields(after):
+        if not self.announced("loses the mark that pictures are") and (after.fields or _marks_fields(after)):
             same("order of fields", before.fields or "progressive", after.fields or "progressive")
         same_chroma = _subsampling(before) == _subsampling(after) and before.layout.log2_chroma_w > 0
         if same_chroma and before.chroma_location and not self.announced("cannot say that chroma samples"):

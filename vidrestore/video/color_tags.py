@@ -6,6 +6,8 @@ from vidrestore.layout import ChromaSiting, Matrix, PixelLayout
 
 UNSPECIFIED_RANGE, LIMITED_RANGE, FULL_RANGE = 0, 1, 2
 """AVColorRange."""
+UNSPECIFIED = 2
+"""Of matrix, primaries and transfer (H.273)."""
 RGB_MATRIX = 0
 """AVColorSpace: no matrix at all."""
 KNOWN_MATRICES: Mapping[int, Matrix] = {

@@ -20,6 +20,7 @@ from vidrestore.layout import PixelLayout, Plane
 from vidrestore.target import writing
 from vidrestore.video.color_tags import FULL_RANGE, UNSPECIFIED_RANGE, range_tag
 from vidrestore.video.encode import (
+    FRAME_COUNTING_CONTAINERS,
     INTERLACING_CODECS,
     QUICKTIME_CONTAINERS,
     WAY_OUT,
@@ -81,6 +82,9 @@ class PictureEncoder:
             if fields:
                 picture = self._field_marker.marked(picture, fields)
             picture.color_range = color_range_of(self._encoding, like)
+            # ProRes takes them from each picture, not from the stream.
+            picture.colorspace, picture.color_primaries = like.color.matrix, like.color.primaries
+            picture.color_trc = like.color.transfer
             pts = frame.pts - self._offset
             if self._num_written == 0:
                 self._first_pts = pts
@@ -155,6 +159,9 @@ def add_picture_stream(
     context = stream.codec_context
     context.framerate = rate
     stream.time_base = like.time_base
+    if container_format(suffix) in FRAME_COUNTING_CONTAINERS:
+        stream.time_base = 1 / rate
+        output.container_options["avoid_negative_ts"] = "disabled"  # sound that begins before 0 would move the picture
     context.time_base = 1 / rate if encoding.encoder.fixed_rate else like.time_base
     context.width, context.height = like.width_px, like.height_px
     context.pix_fmt = encoding.pix_fmt

@@ -1,11 +1,13 @@
 """Everything in the source that is not the restored picture, copied packet for packet: sound, subtitles, the rest."""
 
+import contextlib
 import io
 import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
@@ -15,12 +17,14 @@ from av.stream import Disposition, Stream
 
 from vidrestore.errors import SourceError, TargetError
 from vidrestore.video.encode import (
+    FRAME_COUNTING_CONTAINERS,
     MATROSKA_CONTAINERS,
     QUICKTIME_CONTAINERS,
     SUGGESTED_SUFFIXES,
     container_format,
 )
 from vidrestore.video.source import (
+    FALLBACK_RATE_HZ,
     MAX_DAMAGED_IN_A_ROW,
     MAX_STEP_BACK_S,
     ONE_CLOCK_FIRST,
@@ -61,6 +65,30 @@ DOLBY_SYNC = b"\x0b\x77"
 """How every packet of AC-3 begins. The MOV muxer drops those that do not, and reports no error."""
 EMPTY_TEXT = b"\0\0"
 """A mov_text sample that clears the screen. The MOV muxer writes these itself, so copies would double them."""
+COVER_CONTAINERS = frozenset({"mp4", "ipod"})
+"""Beside Matroska, which attaches them. Others leave them out, or (AVI) make a second video of them."""
+LANGUAGELESS_CONTAINERS = frozenset({"avi", "mxf", "mpeg", "flv"})
+MARKING_CONTAINERS = MATROSKA_CONTAINERS | QUICKTIME_CONTAINERS - {"mov"} | {"nut"}
+"""They say what a track is: a comment, forced, for the hard of hearing."""
+CHAPTER_CONTAINERS = MATROSKA_CONTAINERS | QUICKTIME_CONTAINERS | {"nut", "asf"}
+MATROSKA_PATH = ("18538067", "1654ae6b", "ae", "e0")
+"""Segment, Tracks, TrackEntry, Video (RFC 9559)."""
+CROPPING_IDS = {"top": "54bb", "bottom": "54aa", "left": "54cc", "right": "54dd"}
+"""PixelCrop*, in Video."""
+UNKNOWN_LANGUAGE = "und"
+OTHER_SUFFIXES = (".ts", ".avi", ".mxf")
+"""Of containers that are named where none of `SUGGESTED_SUFFIXES` will do."""
+TWO_SPELLINGS = (
+    "alb sqi,arm hye,baq eus,bur mya,chi zho,cze ces,dut nld,fre fra,geo kat,ger deu,gre ell,ice isl,mac mkd,mao mri,"
+    "may msa,per fas,rum ron,slo slk,tib bod,wel cym"
+)
+"""The twenty languages that have two codes in ISO 639-2."""
+OTHER_SPELLINGS: Mapping[str, str] = {
+    code: other for pair in TWO_SPELLINGS.split(",") for code, other in itertools.permutations(pair.split())
+}
+"""Either one's other."""
+MAX_OFF_GRID_FRAMES = 0.25
+"""How far a frame's time may be from a whole number of frames for a container that only counts them."""
 IMAGE_TYPES = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}
 """Codecs of cover pictures: suffix and media type for Matroska's attachments."""
 
@@ -93,7 +121,8 @@ class CopiedTracks:
         self.warnings: list[str] = []
         self._path = source
         self._output = output
-        self._is_quicktime = container_format(target.suffix) in QUICKTIME_CONTAINERS
+        self._suffix, self._container = target.suffix, container_format(target.suffix)
+        self._is_quicktime = self._container in QUICKTIME_CONTAINERS
         self._source = open_source(source)
         try:
             self._origin_s = Fraction(self._source.start_time or 0, av.time_base)
@@ -108,6 +137,13 @@ class CopiedTracks:
                     self._describe_picture(add_picture())
                 else:
                     self._add(stream, target)
+            if self._container in FRAME_COUNTING_CONTAINERS:
+                self._check_clock(target)
+            cropped = _cropping_px(self._main)
+            if cropped:
+                self.warnings.append(
+                    f"{source}: the cropping marks ({cropped}) are left out: players will show the whole picture"
+                )
             metadata = self._still_true(self._source.metadata)
             output.metadata.update({k: v for k, v in metadata.items() if k not in CONTAINER_KEYS})
         except BaseException:
@@ -130,6 +166,44 @@ class CopiedTracks:
         if len(kept) < len(metadata) and warning not in self.warnings:
             self.warnings.append(warning)
         return kept
+
+    def _check_clock(self, target: Path) -> None:
+        """Raise TargetError where a container that only counts frames would show them, or let hear the sound, at other
+        times: a variable rate, a start other than 0, sound that begins elsewhere than the picture."""
+        base = self._main.time_base or Fraction(1)
+        # As the picture's encoder has it; see `rate_of`.
+        rate = min(self._main.average_rate or FALLBACK_RATE_HZ, 1 / base)
+        begin_s = self._span_start_s or Fraction(-(2**40))
+        times_s = []
+        with open_source(self._path) as source, contextlib.suppress(av.FFmpegError):
+            stream = chosen_video_stream(source, self._path, self._main.index)
+            for packet in packets_of(source, self._path, [stream]):
+                time_s = None if packet.pts is None else packet.pts * base
+                if time_s is not None and begin_s <= time_s and (self._end_s is None or time_s < self._end_s):
+                    times_s.append(time_s)
+        if not times_s:
+            return  # no time stamps: what AVI itself has
+        first_s, trouble = min(times_s), ""
+        places = [(time_s - first_s) * rate for time_s in times_s]
+        uneven = [place for place in places if abs(place - round(place)) > MAX_OFF_GRID_FRAMES]
+        starts_s = {
+            stream.index: max((stream.start_time or 0) * (stream.time_base or 0), begin_s)
+            for stream in self._source.streams.audio
+            if stream.start_time is not None
+        }
+        apart = [index for index, start_s in starts_s.items() if abs(start_s - first_s) > 1 / rate]
+        if uneven or len({round(place) for place in places}) < len(places):
+            trouble = f"frames of a variable rate (at {float(first_s + min(uneven, default=0) / rate):.3f} s)"
+        elif apart:
+            late_s = float(starts_s[apart[0]] - first_s)
+            trouble = f"that audio track {apart[0]} starts {abs(late_s):.3f} s {'after' if late_s > 0 else 'before'} it"
+        elif self._span_start_s is None and abs(first_s) * rate > MAX_OFF_GRID_FRAMES:
+            trouble = f"a picture that starts at {float(first_s):.3f} s"
+        if trouble:
+            ways_out = " or ".join(each for each in SUGGESTED_SUFFIXES if each != self._suffix.lower())
+            raise TargetError(
+                f"{target}: {self._suffix} counts frames and cannot say {trouble}; end the output in {ways_out}"
+            )
 
     def movie_ticks_per_s(self) -> int:
         """The time scale for MP4's start offsets, in which every track begins exactly where it does in the source.
@@ -163,6 +237,9 @@ class CopiedTracks:
                 end = min(end, math.floor(self._end_s / time_base))
             if end > max(start, begin):
                 kept.append({**chapter, "start": max(start, begin) - begin, "end": end - begin})
+        if kept and self._container not in CHAPTER_CONTAINERS:
+            self.warnings.append(f"{self._path}: {len(kept)} chapters are left out, as {self._suffix} has none")
+            return
         self._output.set_chapters(kept)
 
     def copy_before(self, time_s: Fraction | None) -> None:
@@ -196,19 +273,31 @@ class CopiedTracks:
 
     def _add(self, stream: Stream, target: Path) -> None:
         suffix = target.suffix
-        is_matroska = container_format(suffix) in MATROSKA_CONTAINERS
-        if stream.disposition & Disposition.attached_pic and is_matroska and stream.codec_context is not None:
+        is_cover = bool(stream.disposition & Disposition.attached_pic)
+        if is_cover and container_format(suffix) == "matroska" and stream.codec_context is not None:
             self._attach_cover(stream)
+        elif is_cover and container_format(suffix) not in COVER_CONTAINERS:
+            self.warnings.append(
+                f"{target}: {suffix} cannot hold the source's {stream.type} track {stream.index} (cover picture)"
+            )
         elif stream.type == "data" and TIMECODE in stream.metadata:
             pass  # the muxer makes this track again from the picture's metadata; a copy would be a second one
         elif self._can_hold(suffix, stream):
             copy = self._output.add_stream_from_template(stream, opaque=True)
-            copy.metadata.update(self._still_true(stream.metadata))
+            metadata = self._still_true(stream.metadata)
+            if "language" in metadata:
+                metadata["language"] = _spelled(metadata["language"], container_format(suffix))
+            copy.metadata.update(metadata)
             copy.disposition = stream.disposition
             self._outputs[stream.index] = copy
+            self._warn_of_marks(stream, metadata.get("language", UNKNOWN_LANGUAGE), target)
         elif stream.type in MUST_KEEP:
             others = [other for other in SUGGESTED_SUFFIXES if other != suffix.lower()]
             fitting = [other for other in others if self._can_hold(other, stream)]
+            if not fitting:
+                fitting = [
+                    other for other in OTHER_SUFFIXES if other != suffix.lower() and self._can_hold(other, stream)
+                ]
             codec = stream.codec_context.name if stream.codec_context else "unknown codec"
             way_out = f"end the output in {' or '.join(fitting)}" if fitting else "no container of ours can; remove it"
             raise TargetError(
@@ -216,6 +305,21 @@ class CopiedTracks:
             )
         elif not (stream.type == "data" and self._source.chapters()):  # MP4 has chapters twice, once as a track
             self.warnings.append(f"{target}: {suffix} cannot hold the source's {stream.type} track {stream.index}")
+
+    def _warn_of_marks(self, stream: Stream, language: str, target: Path) -> None:
+        """Language and dispositions, where the container has no words for them."""
+        container = container_format(target.suffix)
+        lost = []
+        if language != UNKNOWN_LANGUAGE and not _holds_language(language, container):
+            lost.append(f"language {stream.metadata['language']}")
+        marks = stream.disposition & ~(Disposition.default | Disposition.attached_pic)
+        names = [flag.name for flag in Disposition if flag & marks and flag.name]
+        if names and container not in MARKING_CONTAINERS:
+            lost.append(f"mark as {' and '.join(names).replace('_', ' ')}")
+        for what in lost:
+            self.warnings.append(
+                f"{target}: {target.suffix} loses the {what} of the source's track {stream.index} ({stream.type})"
+            )
 
     def _can_hold(self, suffix: str, stream: Stream) -> bool:
         """Whether a copy of this track in the container is the same track."""
@@ -226,8 +330,8 @@ class CopiedTracks:
 
         Subtitles are spared: a few may be spread over the whole file.
         """
-        if stream.type not in ("audio", "data"):
-            return True
+        if stream.type not in ("audio", "data", "video") or container_format(suffix) == "mxf":
+            return True  # MXF says all in the header, and writes nothing before there is a picture
         try:
             with (
                 open_source(self._path) as source,
@@ -331,17 +435,93 @@ class CopiedTracks:
             yield packet, due_s
 
 
+def _cropping_px(stream: av.VideoStream) -> str:
+    """What a container tells players to leave out at the edges, in words; "" for nothing.
+
+    PyAV cannot read it. But a copy of the track in Matroska has it too, in four elements of one to eight bytes.
+    """
+    file = io.BytesIO()
+    with contextlib.suppress(ValueError, OSError, av.FFmpegError), av.open(file, "w", format="matroska") as copy:
+        copy.add_stream_from_template(stream, opaque=True)
+        copy.start_encoding()
+    inside = file.getvalue()
+    for wanted in MATROSKA_PATH:
+        inside = next((content for identifier, content in _elements(inside) if identifier == wanted), b"")
+    marks = {identifier: int.from_bytes(content, "big") for identifier, content in _elements(inside)}
+    return ", ".join(
+        f"{side} {marks[identifier]} px" for side, identifier in CROPPING_IDS.items() if identifier in marks
+    )
+
+
+def _elements(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """(identifier, content) of the elements of EBML (RFC 8794) in a row; one of unknown length goes to the end."""
+    at = 0
+    while at < len(data):
+        id_bytes = 9 - data[at].bit_length()
+        size_at = at + id_bytes
+        if id_bytes > 4 or size_at >= len(data) or not data[size_at]:
+            return
+        size_bytes = 9 - data[size_at].bit_length()
+        content_at = size_at + size_bytes
+        size = int.from_bytes(data[size_at:content_at], "big") & (1 << 7 * size_bytes) - 1
+        yield data[at:size_at].hex(), data[content_at : content_at + size]
+        at = content_at + size
+
+
+def _trial_output(container: str) -> av.container.OutputContainer:
+    """A file in memory; MXF wants a picture first."""
+    output = av.open(io.BytesIO(), "w", format=container)
+    if container == "mxf":
+        picture = output.add_stream("mpeg2video", rate=25)
+        assert isinstance(picture, av.VideoStream)
+        picture.width, picture.height, picture.pix_fmt = 720, 576, "yuv422p"
+    return output
+
+
+def _spelled(language: str, container: str) -> str:
+    """The other of a language's two codes (ISO 639-2), where the container has a word for that one only."""
+    if container != "mov" or _holds_language(language, container):
+        return language
+    other = OTHER_SPELLINGS.get(language, language)
+    return other if _holds_language(other, container) else language
+
+
+@cache
+def _holds_language(language: str, container: str) -> bool:
+    """QuickTime has numbers for those of the Macintosh: found out by writing a track and reading it back."""
+    if container != "mov":
+        return container not in LANGUAGELESS_CONTAINERS
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        track = output.add_stream("pcm_s16le", rate=48000)
+        track.metadata["language"] = language
+        sound = av.AudioFrame(format="s16", layout="stereo", samples=64)
+        sound.sample_rate, sound.pts = 48000, 0
+        output.mux([*track.encode(sound), *track.encode(None)])
+    file.seek(0)
+    with av.open(file, format=container) as written:
+        return written.streams[0].metadata.get("language") == language
+
+
 def _takes_header(suffix: str, stream: Stream) -> bool:
     """Whether the container knows this kind of track: its header is written to memory to find out."""
     container = container_format(suffix)
     codec = stream.codec_context.codec.canonical_name if stream.codec_context else ""
     if stream.type in MUST_KEEP and codec not in HELD_TRACKS.get(container, {codec}):
         return False
-    try:
-        with av.open(io.BytesIO(), "w", format=container) as trial:
+    with contextlib.ExitStack() as files:
+        try:
+            trial = _trial_output(container)
+            files.callback(_close, trial)
             copy = trial.add_stream_from_template(stream, opaque=True)
             copy.metadata.update(stream.metadata)
             trial.start_encoding()
-    except (ValueError, OSError, av.FFmpegError, TargetError):
-        return False
+        except (ValueError, OSError, av.FFmpegError, TargetError):
+            return False
     return True
+
+
+def _close(output: av.container.OutputContainer) -> None:
+    """MXF objects that it got no picture."""
+    with contextlib.suppress(OSError, ValueError, av.FFmpegError):
+        output.close()

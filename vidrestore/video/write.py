@@ -1,28 +1,28 @@
 """Frames in, a video file out: the new picture with everything else of the source, in the source's time."""
 
 import contextlib
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import av
+import av.container
 
 from vidrestore.errors import RestoreError, TargetError
 from vidrestore.frame import Frame, VideoInfo
 from vidrestore.target import replaced_when_complete
-from vidrestore.video.color_tags import CHROMA_LOCATIONS
 from vidrestore.video.encode import (
     QUICKTIME_CONTAINERS,
     EncodeSettings,
     container_format,
-    loses_chroma_location,
-    loses_light,
-    loses_sample_aspect,
     resolve_encoding,
 )
 from vidrestore.video.picture import Encoded, PictureEncoder, add_picture_stream, translated_errors
 from vidrestore.video.tracks import CopiedTracks
+from vidrestore.video.trial import lost_facts
 
 PLAIN_MP4_KEYS = frozenset(
     ("title", "artist", "album_artist", "album", "composer", "date", "comment", "genre", "copyright", "description")
@@ -43,8 +43,9 @@ class VideoWriter:
     that frame's time. With `start_s` or `end_s` sound and subtitles are cut to whole packets that begin in the span.
 
     The file is written under a hidden name in `folder`, or beside the target, and renamed when `with` ends without an
-    error; after an error or Ctrl-C nothing is left. Matroska counts time in ms and has no negative times: there, pts of
-    finer clocks are rounded, and a source whose sound starts before 0 moves as a whole.
+    error and `check`, which is given the hidden name, does not raise either; after an error or Ctrl-C nothing is left.
+    Matroska counts time in ms and has no negative times: there, pts of finer clocks are rounded, and a source whose
+    sound starts before 0 moves as a whole.
 
     Raises TargetError before any work when folder, container, codec or a track does not fit; TargetError in the
     middle when the disk fills up; RestoreError when the encoder fails. `warnings` lists what could not be kept.
@@ -60,36 +61,23 @@ class VideoWriter:
         start_s: float | None = None,
         end_s: float | None = None,
         folder: Path | None = None,
+        check: Callable[[Path], None] | None = None,
     ) -> None:
         self.target = target
         try:
             self._encoding = resolve_encoding(encode or EncodeSettings(), like, target.suffix)
         except TargetError as exc:
             raise TargetError(f"{target}: {exc}") from exc
-        self._warnings: list[str] = []
-        if loses_sample_aspect(like, target.suffix) and not self._encoding.encoder.keeps_sample_aspect:
-            shape = f"{like.sample_aspect.numerator}:{like.sample_aspect.denominator}"
-            self._warnings.append(
-                f"{target}: {self._encoding.encoder.name} in {target.suffix} loses the pixel shape {shape}"
-            )
-        if loses_chroma_location(like, self._encoding, target.suffix):
-            self._warnings.append(
-                f"{target}: {self._encoding.encoder.name} in {target.suffix} cannot say that chroma samples lie at "
-                f"{CHROMA_LOCATIONS[like.chroma_location]}"
-            )
-        if loses_light(like, self._encoding.encoder, target.suffix):
-            self._warnings.append(
-                f"{target}: {self._encoding.encoder.name} in {target.suffix} loses the HDR metadata (mastering "
-                f"display, light levels); use --codec hevc or an output ending in .mkv"
-            )
+        self._warnings = [f"{target}: {lost}" for lost in lost_facts(self._encoding, like, target.suffix)]
         self._like = like
+        self._source, self._start_s, self._end_s = source, start_s, end_s
         self._moves_clock = bool(start_s)
         self._offset = 0
         self._begun = False
         self._own_encoder: PictureEncoder | None = None
         self._last_dts: int | None = None
         with contextlib.ExitStack() as files, self._translated_errors():
-            temporary = files.enter_context(replaced_when_complete(target, folder=folder))
+            temporary = files.enter_context(replaced_when_complete(target, folder=folder, check=check))
             self._output = av.open(
                 str(temporary.absolute()),
                 mode="w",
@@ -97,16 +85,8 @@ class VideoWriter:
                 container_options=self._container_options(),
                 metadata_errors="surrogateescape",
             )
-            files.callback(self._close_output)
-            self._tracks = CopiedTracks(
-                source,
-                self._output,
-                target,
-                add_picture=self._add_picture_stream,
-                picture_number=like.stream_number,
-                start_s=start_s,
-                end_s=end_s,
-            )
+            files.callback(_close, self._output)
+            self._tracks = self._copied_tracks(self._output)
             files.callback(self._tracks.close)
             self._tracks.copy_chapters()
             if container_format(target.suffix) in QUICKTIME_CONTAINERS:
@@ -121,6 +101,23 @@ class VideoWriter:
         """What could not be kept, one line each; complete after `close`."""
         encoding = self._own_encoder.warnings if self._own_encoder else []
         return self._warnings + encoding + self._tracks.warnings
+
+    def rehearse(self, first_s: Fraction) -> None:
+        """Copy all other tracks to nowhere, as beside a picture that begins at this time of the source.
+
+        What the container refuses is then known before hours of work. It costs one reading of the source.
+        """
+        with (
+            translated_errors(self.target, self._encoding, self._like, begun=True),
+            contextlib.ExitStack() as files,
+        ):
+            nowhere = av.open(os.devnull, mode="w", format=container_format(self.target.suffix))
+            files.callback(_close, nowhere)  # muxers want pictures too
+            tracks = self._copied_tracks(nowhere)
+            files.callback(tracks.close)
+            nowhere.start_encoding()
+            tracks.begin(first_s)
+            tracks.copy_before(None)
 
     def write(self, frame: Frame) -> None:
         """Encode one frame, and put it in."""
@@ -187,14 +184,30 @@ class VideoWriter:
             options["video_track_timescale"] = str(self._like.time_base.denominator)
         return options
 
-    def _add_picture_stream(self) -> av.VideoStream:
-        self._stream = add_picture_stream(self._output, self._encoding, self._like, self.target.suffix)
-        return self._stream
+    def _copied_tracks(self, output: av.container.OutputContainer) -> CopiedTracks:
+        """With the picture among them."""
+
+        def add_picture() -> av.VideoStream:
+            stream = add_picture_stream(output, self._encoding, self._like, self.target.suffix)
+            if output is self._output:
+                self._stream = stream
+            return stream
+
+        return CopiedTracks(
+            self._source,
+            output,
+            self.target,
+            add_picture=add_picture,
+            picture_number=self._like.stream_number,
+            start_s=self._start_s,
+            end_s=self._end_s,
+        )
 
     def _translated_errors(self) -> contextlib.AbstractContextManager[None]:
         return translated_errors(self.target, self._encoding, self._like, begun=self._begun)
 
-    def _close_output(self) -> None:
-        """Whatever state it is in after an error; without one it is closed already, and this does nothing."""
-        with contextlib.suppress(OSError, ValueError, av.FFmpegError):
-            self._output.close()
+
+def _close(output: av.container.OutputContainer) -> None:
+    """Whatever state it is in after an error; one that is closed already stays so."""
+    with contextlib.suppress(OSError, ValueError, av.FFmpegError):
+        output.close()
