@@ -105,4 +105,4 @@ def test_the_carrier_is_a_file_that_ffmpeg_reads(tmp_path: Path) -> None:
         assert template.streams.video[0].codec_context.name == "ffv1"
     picture = first_picture(CLIPS["silent"].make(tmp_path), 0)
     assert picture is not None
-    assert hdr_light_of(picture) is None
+    assert hdr_light_of(picture, "h264") is None

@@ -1,6 +1,11 @@
 """A reader gives every frame of a clip, with its own samples and its own time, or says in one line why it cannot."""
 
+import errno
+import io
 import struct
+import subprocess
+import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -8,12 +13,14 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import ExifTags, Image, ImageCms
 
 from tests.clips import CLIPS, picture_rgb
 from vidrestore.errors import InputError, OptionsError, SourceError
 from vidrestore.frame import ColorTags, Frame
 from vidrestore.video import read
 from vidrestore.video.read import VideoReader
+from vidrestore.video.source import packets_of
 
 UNDAMAGED = [name for name, clip in CLIPS.items() if not clip.damage]
 SAME_CLOCK = [name for name in UNDAMAGED if name != "mpeg2_ts"]
@@ -201,6 +208,44 @@ def test_of_a_file_that_breaks_off_everything_that_decodes_is_kept(name: str, tm
         assert times_s == [pts * clip.time_base for pts in clip.frame_pts[: len(times_s)]]
         assert reader.missing_at_end_s == pytest.approx(clip.duration_s - 0.04 - float(times_s[-1]), abs=0.03)
         assert "breaks off 0." in reader.warnings[-1]
+
+
+def test_a_span_that_the_file_promises_and_does_not_have_is_told(tmp_path: Path) -> None:
+    clip = CLIPS["cut_off"]
+    source = clip.make(tmp_path)
+    with VideoReader(source) as reader:
+        end_s = float(list(reader.frames())[-1].time_s)
+    with VideoReader(source, end_s=end_s + 0.8) as reader:
+        list(reader.frames())
+        assert "breaks off 0." in reader.warnings[-1]
+    with VideoReader(source, end_s=end_s - 0.2) as reader:
+        list(reader.frames())
+        assert not any("breaks off" in warning for warning in reader.warnings)
+
+
+def test_a_disk_that_cannot_be_read_is_an_error_and_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg says the same of both."""
+
+    class Demuxer:
+        def demux(self, *_: object) -> Iterator[object]:
+            yield "packet"
+            raise av.error.OSError(errno.EIO, "Input/output error", "clip.mp4")
+
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"readable")
+    packets = packets_of(Demuxer(), path, [])  # type: ignore[arg-type]
+    assert next(packets) == "packet"
+    with pytest.raises(av.error.OSError):
+        next(packets)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    packets = packets_of(Demuxer(), path, [])  # type: ignore[arg-type]
+    next(packets)
+    with pytest.raises(SourceError, match=r"clip\.mp4: cannot be read \(Input/output error\); copy what can be read"):
+        next(packets)
 
 
 def test_a_video_of_nothing_but_damage_is_an_error_and_not_an_empty_output(tmp_path: Path) -> None:
@@ -409,3 +454,35 @@ def test_damage_in_the_decoders_last_pictures_costs_no_other_picture(tmp_path: P
         assert reader.num_damaged_packets == 1
     assert len(pts) == clip.num_frames - 1
     assert pts[-1] == clip.frame_pts[-1]
+
+
+def images_in(path: Path, codec: str, image: bytes) -> None:
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "rgb24" if codec == "png" else "yuvj444p"
+        for index in range(4):
+            packet = av.Packet(image)
+            packet.pts = packet.dts = index
+            packet.time_base, packet.stream, packet.is_keyframe = Fraction(1, 25), stream, True
+            output.mux(packet)
+
+
+def test_colour_profiles_and_exif_inside_pictures_neither_crash_nor_stop_a_run(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned by 90 degrees, clockwise
+    png, jpeg = io.BytesIO(), io.BytesIO()
+    picture.save(png, "PNG", icc_profile=profile)
+    picture.save(jpeg, "JPEG", icc_profile=profile, exif=exif)
+    images_in(tmp_path / "png.mov", "png", png.getvalue())
+    images_in(tmp_path / "jpeg.avi", "mjpeg", jpeg.getvalue())
+    code = f"""
+from pathlib import Path
+from vidrestore.video.read import VideoReader
+for name in ("png.mov", "jpeg.avi"):
+    with VideoReader(Path({str(tmp_path)!r}) / name) as reader:
+        print(len(list(reader.frames())), reader.info.rotation_deg)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["4", "0", "4", "90"]), done.stderr

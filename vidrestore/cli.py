@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -27,14 +27,18 @@ EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+EXIT_HUNG_UP = 129
 """128 + the signal's number, as shells have it."""
-UNWINDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+UNWINDING_SIGNALS = [signal.SIGINT, signal.SIGTERM]
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+    UNWINDING_SIGNALS.append(signal.SIGHUP)  # the terminal was closed; nohup has it ignored
 
 log = logging.getLogger("vidrestore")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code. Errors are one line on stderr."""
+    open_closed_streams()
     keep_freed_memory()
     try:
         words = list(sys.argv[1:] if arguments is None else arguments)
@@ -47,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(EXIT_BAD_INPUT)
     except click.ClickException as exc:
         _leave(EXIT_BAD_INPUT, f"{exc.format_message()} (see vidrestore --help)")
+    except HungUp as exc:
+        _leave(EXIT_HUNG_UP, f"the terminal was closed; {_with_notes(exc) or 'nothing was written'}")
     except Terminated as exc:
         _leave(EXIT_TERMINATED, f"terminated; {_with_notes(exc) or 'nothing was written'}")
     except KeyboardInterrupt as exc:
@@ -59,14 +65,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Whoever read our output has gone; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILURE)
+    except MemoryError as exc:
+        _leave(EXIT_FAILURE, f"out of memory; {_with_notes(exc) or 'close other programs'}")
     except Exception as exc:
         log.debug("unexpected failure", exc_info=True)
         what = f"unexpected failure: {type(exc).__name__}: {_with_notes(exc)}"
         _leave(EXIT_FAILURE, f"{what}; run `vidrestore --debug ...` for more, and report it")
 
 
+def open_closed_streams() -> None:
+    """A service may start us without standard streams: then the first files opened would get what is printed."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as we run
+
+
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: unwinds like Ctrl-C, so that nothing is left behind."""
+    """SIGTERM: unwinds like Ctrl-C, so that nothing half-written is left behind."""
+
+
+class HungUp(KeyboardInterrupt):
+    """SIGHUP, likewise."""
 
 
 @contextmanager
@@ -82,7 +104,7 @@ def unwound_by_signals() -> Iterator[None]:
     def unwind(number: int, _frame: FrameType | None) -> None:
         for ignored in UNWINDING_SIGNALS:
             signal.signal(ignored, signal.SIG_IGN)
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated if number == signal.SIGTERM else HungUp
 
     previous = {number: signal.signal(number, unwind) for number in UNWINDING_SIGNALS}
     try:
@@ -98,8 +120,14 @@ def _with_notes(error: BaseException) -> str:
 
 
 def _leave(code: int, message: str) -> None:
-    click.echo(f"vidrestore: error: {' '.join(message.split())}", err=True)
+    _say(f"vidrestore: error: {' '.join(message.split())}")
     sys.exit(code)
+
+
+def _say(text: str) -> None:
+    """On stderr, where somebody may look on or nobody: no reason to fail."""
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
 def option_flags(command: Callable[..., Any], names: Collection[str] | None = None) -> Callable[..., Any]:
@@ -145,12 +173,12 @@ class WithTrainingRoom(click.Group):
 @click.option("--debug", is_flag=True, help="Show what goes on inside.")
 def cli(debug: bool) -> None:
     """Restore the faces in a video; keep everything else as it was."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     log.setLevel(logging.DEBUG if debug else logging.INFO)
 
 
 ANALYSIS_OPTIONS = frozenset(
-    ("model", "detector", "device", "stream", "start", "end", "detect_every", "lag", "min_face_px", "max_faces")
+    ("model", "detector", "device", "stream", "rate", "start", "end", "detect_every", "lag", "min_face_px", "max_faces")
     + ("decoder", "overwrite")
 )
 """What decides where faces are, and how much each is restored."""
@@ -172,15 +200,17 @@ def analyze(input: Path, faces: Path | None, config: Path | None, quiet: bool, *
     from vidrestore.images import is_image
     from vidrestore.pipeline import analyze_video
     from vidrestore.progress import Progress
+    from vidrestore.video.sequence import find_sequence, is_sequence
 
-    if is_image(input):
+    if is_image(input) and not is_sequence(input):
         raise OptionsError(f"{input}: is a still image, whose faces are not tracked; restore it at once")
     options = Options() if config is None else Options.from_toml(config)
     given = {name: value for name, value in flags.items() if value is not None}
     options = options.changed(given, origin="command line")
     if quiet:
         log.setLevel(logging.ERROR)
-    path = faces or input.with_name(f"{input.stem}_faces.json")
+    named = find_sequence(input).folder.absolute() if is_sequence(input) else input
+    path = faces or named.with_name(f"{named.stem}_faces.json")
     with Progress(quiet=quiet) as progress:
         analyze_video(input, path, options, on_frame=progress.update)
     if not quiet:
@@ -195,21 +225,39 @@ def analyze(input: Path, faces: Path | None, config: Path | None, quiet: bool, *
 
 @cli.command()
 @click.argument("input", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: <stem>_restored<suffix> beside INPUT]")
+@click.option("-o", "--output", type=click.Path(), help="[default: <stem>_restored<suffix> beside INPUT]")
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file of options; flags win over it.")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the final report as one JSON object.")
 @option_flags
-def restore(input: Path, output: Path | None, config: Path | None, quiet: bool, as_json: bool, **flags: Any) -> None:
-    """Restore the faces in a video or a still image."""
+def restore(input: Path, output: str | None, config: Path | None, quiet: bool, as_json: bool, **flags: Any) -> None:
+    """Restore the faces in a video, a still image or a sequence of images.
+
+    A sequence of PNG, TIFF or DPX images is a folder, or a pattern such as scans/frame_%06d.dpx, as INPUT and as output
+    (a new folder with a slash at its end).
+    """
     options = Options() if config is None else Options.from_toml(config)
     given = {name: value for name, value in flags.items() if value is not None}
     options = options.changed(given, origin="command line")
-    report = run(input, output or input.with_name(f"{input.stem}_restored{input.suffix}"), options, quiet=quiet)
+    report = run(input, target_for(input, output), options, quiet=quiet)
     if as_json:
         click.echo(json.dumps(report.as_dict()))
     elif not quiet:
-        click.echo(summary(report), err=True)
+        _say(summary(report))
+
+
+def target_for(source: Path, output: str | None) -> Path:
+    """What to write for an output as it was typed."""
+    from vidrestore.images import is_image
+    from vidrestore.video.sequence import is_sequence
+    from vidrestore.video.write_sequence import default_target, resolved_target
+
+    if output is None and is_sequence(source):
+        return default_target(source)
+    if output is None:
+        return source.with_name(f"{source.stem}_restored{source.suffix}")
+    is_still = is_image(source) and not is_sequence(source)
+    return Path(output) if is_still else resolved_target(source, output)
 
 
 def run(source: Path, target: Path, options: Options, *, quiet: bool) -> Report:
@@ -218,10 +266,12 @@ def run(source: Path, target: Path, options: Options, *, quiet: bool) -> Report:
     from vidrestore.pipeline import restore_video
     from vidrestore.progress import Progress
     from vidrestore.still import restore_still
+    from vidrestore.video.sequence import is_sequence
 
     if quiet:
         log.setLevel(logging.ERROR)
-    restore_file = restore_still if is_image(source) else restore_video
+    is_still = is_image(source) and not is_sequence(source)
+    restore_file = restore_still if is_still else restore_video
     with Progress(quiet=quiet) as progress:
         return restore_file(source, target, options, on_frame=progress.update)
 

@@ -71,10 +71,18 @@ class FacesFile:
     """Writes one frame at a time, so that memory does not grow; the file appears when it is complete."""
 
     def __init__(
-        self, path: Path, *, width_px: int, height_px: int, clock_moves: bool = False, span_s: Span | None = None
+        self,
+        path: Path,
+        *,
+        width_px: int,
+        height_px: int,
+        clock_moves: bool = False,
+        span_s: Span | None = None,
+        folder: Path | None = None,
     ) -> None:
-        """With `clock_moves` the first frame is at 0 s, as in the output of a run with --start."""
-        self._path = path
+        """With `clock_moves` the first frame is at 0 s, as in the output of a run with --start. Until it is complete,
+        the file lies in `folder`, or hidden beside its place."""
+        self._path, self._folder = path, folder
         self._clock_moves = clock_moves
         self._origin_s: float | None = None
         self._header: dict[str, Any] = {"version": FORMAT_VERSION, "width_px": width_px, "height_px": height_px}
@@ -87,7 +95,7 @@ class FacesFile:
 
     def __enter__(self) -> "FacesFile":
         with ExitStack() as stack:
-            temporary = stack.enter_context(replaced_when_complete(self._path))
+            temporary = stack.enter_context(replaced_when_complete(self._path, folder=self._folder))
             with writing(self._path):
                 self._file = stack.enter_context(temporary.open("w", encoding="utf-8"))
                 self._file.write(f"{json.dumps(self._header)[:-1]}, {FRAMES_FOLLOW}\n")

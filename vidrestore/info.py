@@ -9,11 +9,22 @@ from vidrestore.models.backends.pytorch import load_detector
 from vidrestore.models.catalog import EMBEDDED_DETECTOR
 from vidrestore.stages.detect import detect_faces
 from vidrestore.video.probe import ContainerInfo, StreamInfo, probe
-from vidrestore.video.sample import sample_frames
+from vidrestore.video.sample import NUM_SAMPLED_FRAMES, sample_frames
+from vidrestore.video.sequence import SequenceReader, is_sequence
 
 
 def describe(path: Path) -> Iterator[str]:
     """Lines for people. Raises SourceError for a file that is no video and no image."""
+    if is_sequence(path):
+        with SequenceReader(path) as reader:
+            sequence, info = reader.sequence, reader.info
+            yield (
+                f"{path}: {sequence.num_images} {sequence.codec.upper()} images, {sequence.pattern} from number "
+                f"{sequence.first_number}, {info.width_px}x{info.height_px}, {info.layout.depth_bits} bits, "
+                f"{info.layout.family}, {float(info.average_rate or 0):.3f} frames/s unless --rate says otherwise"
+            )
+            yield from _faces(reader.sampled(NUM_SAMPLED_FRAMES), info.rotation_deg)
+        return
     if is_image(path):
         image = read_image(path)
         frame = image.frame

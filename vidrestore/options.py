@@ -50,6 +50,9 @@ class Options:
     stream: int | None = option(
         None, "Restore this video stream, by its number in `vidrestore info`; the others are copied.", low=0
     )
+    rate: float | None = option(
+        None, "Frames per second of a sequence of images; else DPX files say it, or it is 24.", low=1.0, high=1000.0
+    )
     start: float | None = option(None, "Begin here: seconds or hh:mm:ss.", low=0.0, is_time=True)
     end: float | None = option(None, "Stop before this: seconds or hh:mm:ss.", low=0.0, is_time=True)
     faces: Path | None = option(None, "Write what was found to this JSON file.")
@@ -64,6 +67,9 @@ class Options:
     min_face_px: float = option(24.0, "Leave faces alone whose box has a longer side below this.", low=0.0)
     max_faces: int | None = option(None, "Restore at most this many faces a frame, the largest first.", low=1)
     decoder: Literal["auto", "pyav", "decord"] = option("auto", "auto is pyav; decord reads 8-bit RGB only.")
+    verify: bool | None = option(
+        None, "Read the finished file back and compare it with the source; on with --quality archive."
+    )
     resume: bool = option(False, "Go on with a run that was stopped; fail if there is none.")
     overwrite: bool = option(False, "Replace an output that exists.")
 

@@ -5,26 +5,47 @@ Frames are written into segments in the work folder (`work.py`), and joined to t
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
+
+from vidrestore.allocator import give_back_freed_memory
 from vidrestore.compare import comparing_writer, side_by_side
-from vidrestore.errors import SourceError, TargetError
+from vidrestore.errors import OptionsError, SourceError, TargetError
 from vidrestore.faces_file import FacesFile, frame_entry
 from vidrestore.frame import Frame, RestoredFrame, VideoInfo
 from vidrestore.options import Options
 from vidrestore.report import Report
+from vidrestore.space import check_space
 from vidrestore.target import check_target, writing
+from vidrestore.verify import MIN_PSNR_DB, sha256_of, verify_output
 from vidrestore.video.encode import EncodeSettings
 from vidrestore.video.packets import PacketsFile, read_packets
 from vidrestore.video.picture import PictureEncoder
+from vidrestore.video.sequence import find_sequence, has_notes, is_sequence, source_facts, stand_in
 from vidrestore.video.write import VideoWriter
+from vidrestore.video.write_sequence import (
+    ImageEncoder,
+    SequenceWriter,
+    check_sequence_target,
+    is_sequence_target,
+    notes_lost,
+    place_of,
+)
 from vidrestore.work import WorkFolder, segment_number
 
+log = logging.getLogger("vidrestore")
+
+COARSE_CRF = 40
+"""From here on pictures may be as far from the source as other pictures are."""
 FACES_NAME = "faces.jsonl"
 """In a segment's folder: one entry of the faces file in each line."""
 
@@ -35,7 +56,7 @@ class Video:
 
     name: str
     """Of its packets, in a segment's folder."""
-    writer: VideoWriter
+    writer: VideoWriter | SequenceWriter
     frame_of: Callable[[RestoredFrame], Frame]
 
 
@@ -50,37 +71,49 @@ class Outputs:
     def __init__(self, target: Path, options: Options, *, source: Path, like: VideoInfo) -> None:
         self._target, self._options, self._source, self._like = target, options, source, like
         self._stack = ExitStack()
-        self._work = WorkFolder(target)
+        self._work = WorkFolder(place_of(target))
         self._videos: list[Video] = []
         self._segment: Segment | None = None
+        self._lossless = options.lossless or options.quality == "archive"
+        is_images = is_sequence(source) or is_sequence_target(target)
+        self._verify = options.quality == "archive" and not is_images if options.verify is None else options.verify
+        self._tracks_source = stand_in(source)
+        self.verified: dict[str, Any] = {}
+        """After `finish`: the fields of the report that say so."""
 
     def __enter__(self) -> "Outputs":
         options, like = self._options, self._like
-        lossless = options.lossless or options.quality == "archive"
         quality = None if options.quality == "archive" else options.quality
-        settings = EncodeSettings(options.codec, options.crf, options.preset, lossless, quality)
+        settings = EncodeSettings(options.codec, options.crf, options.preset, self._lossless, quality)
         with ExitStack() as stack:
             stack.enter_context(self._work)
             # Left last, so that it appears only after the others have succeeded.
-            writer = VideoWriter(
-                self._target,
-                like=like,
-                source=self._source,
-                encode=settings,
-                start_s=options.start,
-                end_s=options.end,
-                folder=self._work.path,
-            )
-            self._videos.append(Video("picture", stack.enter_context(writer), lambda done: done.frame))
+            writer: VideoWriter | SequenceWriter
+            if is_sequence_target(self._target):
+                writer = SequenceWriter(
+                    self._target, like=like, source=self._source, exactly=self._lossless, work=self._work.path
+                )
+            else:
+                writer = VideoWriter(
+                    self._target,
+                    like=like,
+                    source=self._tracks_source,
+                    encode=settings,
+                    start_s=options.start,
+                    end_s=options.end,
+                    folder=self._work.path,
+                    check=self._read_back if self._verify else None,
+                )
+            stack.enter_context(writer)
+            self._videos.append(Video("picture", writer, lambda done: done.frame))
             if options.compare:
-                is_near = options.compare.parent.samefile(self._target.parent)
                 comparing = comparing_writer(
                     options.compare,
                     like,
-                    self._source,
+                    self._tracks_source,
                     start_s=options.start,
                     end_s=options.end,
-                    folder=self._work.path if is_near else None,
+                    folder=self._folder_for(options.compare),
                 )
                 self._videos.append(
                     Video("compare", stack.enter_context(comparing), lambda done: side_by_side(done, like.rotation_deg))
@@ -101,6 +134,22 @@ class Outputs:
         self._work.go_on(job, must=self._options.resume, may_discard=self._options.overwrite)
         return {number: facts["counts"] for number, facts in self._work.finished.items()}
 
+    def rehearse(self, first_s: Fraction) -> None:
+        """Raise what copying sound, subtitles and other tracks beside a picture that begins then would raise."""
+        self._videos[0].writer.rehearse(first_s)
+
+    def check_space(self, num_frames: int | None) -> str | None:
+        """A line of warning where the disk probably has too little room. Raises TargetError where it surely has."""
+        return check_space(
+            self._work.path,
+            info=self._like,
+            num_frames=num_frames,
+            source_bytes=source_facts(self._source)["source_bytes"],
+            is_lossless=self._lossless,
+            is_coarse=self._options.crf is not None,
+            done_bytes=self._work.size_bytes,
+        )
+
     @property
     def looks(self) -> Path:
         """Where what the detector saw is remembered."""
@@ -110,6 +159,9 @@ class Outputs:
     def warnings(self) -> list[str]:
         """What of the source could not be kept; complete after the end."""
         lost = [line for facts in self._work.finished.values() for line in facts["warnings"]]
+        if is_sequence(self._source) and not is_sequence_target(self._target):
+            sequence = find_sequence(self._source)
+            lost += [notes_lost(sequence, self._target)] * has_notes(sequence)
         return list(dict.fromkeys([line for video in self._videos[:1] for line in video.writer.warnings] + lost))
 
     def write(self, done: RestoredFrame) -> bool:
@@ -130,17 +182,58 @@ class Outputs:
     def finish(self) -> None:
         """Complete all files."""
         self._finish_segment()
-        folders = [self._work.segment(number) for number in sorted(self._work.finished)]
+        folders = self._folders()
         for video in self._videos:
             for folder in folders:
                 video.writer.mux(read_packets(folder / video.name, self._like.time_base))
         if self._options.faces:
-            with FacesFile(self._options.faces, **faces_file_facts(self._like, self._options)) as faces_file:
+            path, facts = self._options.faces, faces_file_facts(self._like, self._options)
+            with FacesFile(path, **facts, folder=self._folder_for(path)) as faces_file:
                 for folder in folders:
                     with (folder / FACES_NAME).open(encoding="utf-8") as lines:
                         for line in lines:
                             faces_file.add(json.loads(line))
         self._stack.close()
+
+    def _read_back(self, output: Path) -> None:
+        """Compare the output, under its hidden name, with the source. Raises VerifyError."""
+        options = self._options
+        log.info(f"{self._target}: complete; reading it back")
+        verify_output(
+            self._source,
+            output,
+            self._crop_corners(),
+            lossless=self._lossless,
+            target=self._target,
+            start_s=options.start,
+            end_s=options.end,
+            stream=options.stream,
+            decoder=options.decoder,
+            warnings=self.warnings,
+            min_psnr_db=0.0 if options.crf is not None and options.crf >= COARSE_CRF else MIN_PSNR_DB,
+        )
+        self.verified = {
+            "verified": True,
+            "source_sha256": sha256_of(self._source),
+            "target_sha256": sha256_of(output),
+        }
+
+    def _crop_corners(self) -> Iterator[list[NDArray[np.float64]]]:
+        """(4, 2) each, of the squares in each frame."""
+        for folder in self._folders():
+            with (folder / FACES_NAME).open(encoding="utf-8") as lines:
+                for line in lines:
+                    corners = (face["crop_corners_px"] for face in json.loads(line)["faces"])
+                    yield [np.array(points, np.float64) for points in corners if points is not None]
+
+    def _folder_for(self, path: Path) -> Path | None:
+        """Where a file may lie until it is complete: in the work folder, which is cleared after a kill, if that is on
+        the same disk for sure."""
+        return self._work.path if path.parent.samefile(place_of(self._target).parent) else None
+
+    def _folders(self) -> list[Path]:
+        """Of all segments, in order."""
+        return [self._work.segment(number) for number in sorted(self._work.finished)]
 
     def _finish_segment(self) -> None:
         segment, self._segment = self._segment, None
@@ -148,6 +241,7 @@ class Outputs:
             with writing(self._target):
                 facts = segment.finish()
             self._work.finish_segment(segment.number, facts)
+            give_back_freed_memory()
 
 
 class Segment:
@@ -159,7 +253,7 @@ class Segment:
         self._videos = videos
         self._files = ExitStack()
         with ExitStack() as files:
-            self._packets: list[tuple[PictureEncoder, PacketsFile]] = []
+            self._packets: list[tuple[PictureEncoder | ImageEncoder, PacketsFile]] = []
             for video in videos:
                 encoder = video.writer.encoder()
                 files.callback(encoder.close)
@@ -192,15 +286,43 @@ def check_outputs(target: Path, options: Options, *, source: Path) -> None:
     targets = [path for path in (target, options.faces, options.compare) if path is not None]
     if options.report:
         targets += report_files(options.report)
+    if is_sequence(source) or is_sequence_target(target):
+        check_sequence_options(target, options, source=source)
     for path in targets:
-        check_target(path, source, overwrite=options.overwrite)
+        if path == target and is_sequence_target(target):
+            check_sequence_target(target, source, overwrite=options.overwrite)
+        else:
+            check_target(path, source, overwrite=options.overwrite)
     if len({path.absolute() for path in targets}) < len(targets):
         raise TargetError(f"{target}: two outputs have the same name; choose different ones")
 
 
+def check_sequence_options(target: Path, options: Options, *, source: Path) -> None:
+    """Raise OptionsError for what is not there for images, or TargetError for a file that would lie among them."""
+    if options.report or options.verify:
+        what = "report measures" if options.report else "verify compares"
+        raise OptionsError(f"{source}: {what} two video files, and here are images; leave it out")
+    if not is_sequence_target(target):
+        return
+    given = [name for name in ("crf", "preset") if getattr(options, name) is not None]
+    given += ["codec"] * (options.codec != "auto") + ["quality"] * (options.quality == "share")
+    if given:
+        raise OptionsError(f"{target}: images are written without loss, by their suffix; leave {given[0]} out")
+    for path in filter(None, (options.faces, options.compare)):
+        if path.absolute().parent == target.absolute().parent:
+            raise TargetError(f"{path}: lies in the folder of the images, which is made as a whole; choose another")
+
+
 def check_source(source: Path) -> None:
     """Raise SourceError when it is not there."""
-    if not source.exists():
+    if is_sequence(source):
+        find_sequence(source)
+        return
+    try:
+        exists = source.exists()
+    except OSError as exc:  # such as a folder that must not be entered
+        raise SourceError(f"{source}: cannot be opened ({exc.strerror}); check the path and its permissions") from exc
+    if not exists:
         raise SourceError(f"{source}: no such file; check the path")
 
 

@@ -38,8 +38,9 @@ from vidrestore.stages.steady import steady_crops, steady_results
 from vidrestore.stages.strength import give_strength
 from vidrestore.stages.track import FaceTracker, track_faces
 from vidrestore.target import check_target
-from vidrestore.video.read import VideoReader
+from vidrestore.video.read import open_reader
 from vidrestore.video.sample import sample_frames
+from vidrestore.video.write_sequence import resolved_target
 from vidrestore.work import job_of, segment_number
 
 QUEUE_FRAMES = 4
@@ -49,7 +50,7 @@ MAX_WAIT_FRAMES = 16
 the detector (`look.py`), 31 for the tracker (`track.py`) and 32 for the restorer, and those in the queues, about 110
 pictures are in memory at 60 frames per second, 1.4 GB of 8-bit 4:2:0 at 4K; on a CPU (4, 31 and 16) 70, or 0.9 GB."""
 OnFrame = Callable[[RestoredFrame, Report], None]
-"""Called after each frame is written. Raising here cancels the run and leaves nothing behind."""
+"""Called after each frame is written; not for those that an earlier run has written. Raising here cancels the run."""
 
 
 def restore_video(
@@ -62,11 +63,16 @@ def restore_video(
 ) -> Report:
     """Write `target`: the video `source` with its faces restored, and everything else as it was.
 
+    Both may be sequences of images: a folder (for the target, one that exists or a text that ends in a slash), or a
+    pattern such as scans/frame_%06d.dpx.
+
     `models` that are in memory already take the place of those that the options name. The target appears when it is
-    complete; after any error nothing is left. Raises InputError for what the user can mend (source, target, options,
+    complete; after any error it is not there, but the work folder beside it is, if a segment is finished (`work.py`):
+    the same call goes on from there. Raises InputError for what the user can mend (source, target, options,
     weights) and other errors of `errors.py` for what they cannot.
     """
-    source, target, options = Path(source), Path(target), options or Options()
+    source, options = Path(source), options or Options()
+    target = resolved_target(source, target)
     if options.report:
         from vidrestore.metrics.run import restore_and_report  # late: a room of its own, which calls this one
 
@@ -75,8 +81,13 @@ def restore_video(
     begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
     check_outputs(target, options, source=source)
     with (
-        VideoReader(
-            source, start_s=options.start, end_s=options.end, decoder=options.decoder, stream=options.stream
+        open_reader(
+            source,
+            start_s=options.start,
+            end_s=options.end,
+            decoder=options.decoder,
+            stream=options.stream,
+            rate_hz=options.rate,
         ) as reader,
         Outputs(target, options, source=source, like=reader.info) as outputs,
     ):
@@ -88,10 +99,14 @@ def restore_video(
                 samples = partial(sample_frames, source, stream=options.stream)
                 models = load_models(options, samples, rotation_deg=info.rotation_deg)
         models.enter_into(report)
+        with report.stage("check tracks"):
+            outputs.rehearse(reader.first_s)
         finished = outputs.go_on(job_of(source, options, report))
         for counts in finished.values():
             report.add(counts)
         report.num_frames_resumed = report.num_frames
+        for warning in filter(None, [outputs.check_space(report.num_frames_expected)]):
+            report.warn(warning)
         decoded = report.timed("decode", reader.frames())
         with (
             RememberedDetector(models.detector, outputs.looks) as detector,
@@ -120,6 +135,8 @@ def restore_video(
                             on_frame(done, report)
         with report.stage("join"):
             outputs.finish()
+    for name, value in outputs.verified.items():
+        setattr(report, name, value)
     report.num_damaged_packets = reader.num_damaged_packets
     for warning in (*reader.warnings, *outputs.warnings):
         report.warn(warning)
@@ -146,8 +163,13 @@ def analyze_video(
     begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
     check_source(source)
     check_target(faces, source, overwrite=options.overwrite)
-    with VideoReader(
-        source, start_s=options.start, end_s=options.end, decoder=options.decoder, stream=options.stream
+    with open_reader(
+        source,
+        start_s=options.start,
+        end_s=options.end,
+        decoder=options.decoder,
+        stream=options.stream,
+        rate_hz=options.rate,
     ) as reader:
         info = reader.info
         report.num_frames_expected = reader.num_frames_expected

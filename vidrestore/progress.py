@@ -22,6 +22,8 @@ class Progress:
         self._quiet = quiet
         self._bar: Any = None
         self._start_s = self._last_line_s = time.monotonic()
+        self._num_faces_before = 0
+        """Restored by an earlier run, which was stopped."""
 
     def __enter__(self) -> "Progress":
         return self
@@ -34,12 +36,19 @@ class Progress:
 
     def update(self, done: RestoredFrame, report: Report) -> None:
         """Called after every written frame."""
-        if self._quiet:
+        if self._quiet or sys.stderr is None:
             return
+        try:
+            self._show(done, report)
+        except OSError:  # whoever looked on has gone; the work goes on
+            self._quiet, self._bar = True, None
+
+    def _show(self, done: RestoredFrame, report: Report) -> None:
         now_s = time.monotonic()
-        if report.num_frames == 1:
+        if report.num_frames == report.num_frames_resumed + 1:
             # Loading models and filling the tracker's window are not what the coming frames will take.
             self._start_s = self._last_line_s = now_s
+            self._num_faces_before = report.num_faces_restored - len(done.faces)
         if sys.stderr.isatty():
             self._update_bar(report, now_s)
         elif now_s - self._last_line_s >= LINE_INTERVAL_S:
@@ -50,16 +59,22 @@ class Progress:
         from tqdm import tqdm
 
         if self._bar is None:
-            self._bar = tqdm(total=report.num_frames_expected, unit=" frames", dynamic_ncols=True, leave=False)
+            self._bar = tqdm(
+                total=report.num_frames_expected,
+                initial=report.num_frames_resumed,
+                unit=" frames",
+                dynamic_ncols=True,
+                leave=False,
+            )
         self._bar.set_postfix_str(f"{self._faces_per_s(report, now_s):.1f} faces/s", refresh=False)
         self._bar.update(report.num_frames - self._bar.n)
 
     def _faces_per_s(self, report: Report, now_s: float) -> float:
-        return report.num_faces_restored / max(now_s - self._start_s, 1e-3)
+        return (report.num_faces_restored - self._num_faces_before) / max(now_s - self._start_s, 1e-3)
 
     def _line(self, report: Report, now_s: float) -> str:
         elapsed_s = max(now_s - self._start_s, 1e-3)
-        rate = report.num_frames / elapsed_s
+        rate = (report.num_frames - report.num_frames_resumed) / elapsed_s
         total = report.num_frames_expected
         left = f", {(total - report.num_frames) / rate:.0f} s left" if total and total >= report.num_frames else ""
         of_total = f"/{total}" if total else ""

@@ -58,6 +58,11 @@ class Report:
     """Found and deliberately left as they were; the faces file has the reasons."""
     num_tracks: int = 0
     """A track is one face followed through one scene; the same person counts again after a cut."""
+    verified: bool = False
+    """The output was read back and compared with the source (`verify.py`)."""
+    source_sha256: str = ""
+    target_sha256: str = ""
+    """Of a verified run."""
     num_damaged_packets: int = 0
     """Packets of the source that could not be decoded and were left out."""
     seconds_total: float = 0.0

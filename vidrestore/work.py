@@ -32,6 +32,7 @@ from vidrestore.options import Options
 from vidrestore.report import Report
 from vidrestore.target import flush_to_disk, writing
 from vidrestore.verify import sha256_of
+from vidrestore.video.sequence import source_facts
 
 log = logging.getLogger("vidrestore")
 
@@ -41,7 +42,7 @@ new segment costs a keyframe (encoders make one every 250 frames anyway) and the
 SEGMENT_NAME = "segment_{:05d}"
 
 
-NO_MATTER = frozenset({"overwrite", "resume", "faces", "report"})
+NO_MATTER = frozenset({"overwrite", "resume", "faces", "report", "verify"})
 """Options that make no difference to what is in a segment."""
 PACKAGES = ("av", "facexlib", "numba", "numpy", "onnxruntime", "opencv-python", "torch")
 """What computes; other versions may give other last bits."""
@@ -54,14 +55,12 @@ def job_of(source: Path, options: Options, report: Report) -> dict[str, Any]:
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
-    state = source.stat()
     return {
         **{name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()},
         "compare": options.compare is not None,
         "from_faces": options.from_faces and sha256_of(options.from_faces),
-        "source": source.name,
-        "source_bytes": state.st_size,
-        "source_mtime_ns": state.st_mtime_ns,
+        **source_facts(source),
+        "target_suffix": Path(report.target).suffix,
         "model_sha256": report.model_sha256,
         "detector_sha256": report.detector_sha256,
         "computed_by": f"{report.engine} on {report.device} in {report.dtype}",
@@ -166,6 +165,11 @@ class WorkFolder:
     def finished(self) -> Mapping[int, Mapping[str, Any]]:
         """By number of the segment: what `finish_segment` was told of it."""
         return self._finished
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all that is in it."""
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
 
     @property
     def looks(self) -> Path:

@@ -6,16 +6,15 @@ stream that it is told to resemble: a Matroska header in memory that says no mor
 
 import io
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import cast
 
 import av
 import av.container
-from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
 
 from vidrestore.frame import HdrLight, MasteringDisplay
+from vidrestore.video.source import side_data_of
 
 MATROSKA_CODECS: Mapping[str, str] = {"ffv1": "V_FFV1", "libvpx-vp9": "V_VP9"}
 """Encoders whose stream does not hold these metadata, so that the container must: Matroska's name of the codec."""
@@ -27,10 +26,10 @@ NUM_RATIONALS = 10
 """In FFmpeg's AVMasteringDisplayMetadata: x and y of red, green, blue and white, then the least and the most light."""
 
 
-def hdr_light_of(picture: av.VideoFrame) -> HdrLight | None:
+def hdr_light_of(picture: av.VideoFrame, codec: str) -> HdrLight | None:
     """What a decoded picture carries, from its stream or its container; None without any."""
     display, content = None, None
-    for side_data in cast(Iterable[SideData], picture.side_data):  # PyAV's stub declares a mapping; it yields values
+    for side_data in side_data_of(picture, codec):
         if side_data.type is SideDataType.MASTERING_DISPLAY_METADATA:
             display = _display_of(bytes(side_data))
         if side_data.type is SideDataType.CONTENT_LIGHT_LEVEL:

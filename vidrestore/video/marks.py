@@ -4,18 +4,17 @@ FFmpeg's own filters read and write it. And what a picture brings along that can
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import cast
+from collections.abc import Mapping
 
 import av
 import av.filter
 import av.logging
 import numpy as np
-from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
 
 from vidrestore.frame import Fields
 from vidrestore.video.color_tags import CHROMA_LOCATIONS
+from vidrestore.video.source import side_data_of
 
 FIELD_LETTERS: Mapping[str, Fields] = {"P": "", "T": "top first", "B": "bottom first"}
 """As FFmpeg's filter showinfo prints them."""
@@ -45,11 +44,10 @@ CAPTIONED_CODECS = frozenset({"h264", "mpeg2video"})
 TINY_PX = 16
 
 
-def captions_of(picture: av.VideoFrame) -> av.VideoFrame | None:
+def captions_of(picture: av.VideoFrame, codec: str) -> av.VideoFrame | None:
     """Closed captions (CEA-608, CEA-708) inside a decoded picture, on a tiny copy of it: PyAV can read them and cannot
     attach them, but scaling a picture passes them on."""
-    carried = cast(Iterable[SideData], picture.side_data)  # PyAV's stub declares a mapping; it yields values
-    if not any(side_data.type is SideDataType.A53_CC for side_data in carried):
+    if not any(side_data.type is SideDataType.A53_CC for side_data in side_data_of(picture, codec)):
         return None
     return picture.reformat(width=TINY_PX, height=TINY_PX)
 
@@ -67,10 +65,9 @@ def captioned(picture: av.VideoFrame, captions: av.VideoFrame) -> av.VideoFrame:
     return carrier
 
 
-def left_out_of(picture: av.VideoFrame) -> set[str]:
+def left_out_of(picture: av.VideoFrame, codec: str) -> set[str]:
     """What of this picture the output will not have, in words."""
-    carried = cast(Iterable[SideData], picture.side_data)  # PyAV's stub declares a mapping; it yields values
-    return {LEFT_OUT[side_data.type] for side_data in carried if side_data.type in LEFT_OUT}
+    return {LEFT_OUT[each.type] for each in side_data_of(picture, codec) if each.type in LEFT_OUT}
 
 
 class FilteredPictures:

@@ -118,7 +118,7 @@ def _describe(stream: Stream, path: Path) -> StreamInfo:
 def _with_picture(common: StreamInfo, stream: av.VideoStream, path: Path) -> StreamInfo:
     context = stream.codec_context
     picture = None if common.is_attached_picture else first_picture(path, stream.index)
-    matrix = display_matrix_of(picture) if picture else None
+    matrix = display_matrix_of(picture, context.name) if picture else None
     tags = picture or context
     return replace(
         common,
@@ -126,7 +126,7 @@ def _with_picture(common: StreamInfo, stream: av.VideoStream, path: Path) -> Str
         width_px=context.width,
         height_px=context.height,
         sample_aspect=stream.sample_aspect_ratio or Fraction(1),
-        rotation_deg=rotation_deg_of(picture) if picture else 0,
+        rotation_deg=rotation_deg_of(picture, context.name) if picture else 0,
         # A negative determinant of the upper left 2 x 2 turns the picture inside out.
         is_mirrored=matrix is not None and matrix[0] * matrix[4] - matrix[1] * matrix[3] < 0,
         average_rate_hz=stream.average_rate or None,

@@ -22,6 +22,7 @@ from vidrestore.video.hdr_light import hdr_light_of
 from vidrestore.video.marks import FIELD_MARKING_CODECS, captions_of, left_out_of, marks_of
 from vidrestore.video.planes import layout_of, planes_of
 from vidrestore.video.sample import matching_decord_reader
+from vidrestore.video.sequence import SequenceReader, is_sequence
 from vidrestore.video.source import (
     FALLBACK_RATE_HZ,
     MAX_DAMAGED_IN_A_ROW,
@@ -42,6 +43,25 @@ log = logging.getLogger("vidrestore")
 BREAKS_OFF_S = 0.5
 """A picture that ends this much before its promised end counts as broken off; less is rounding in the header."""
 PYAV_INSTEAD = "use --decoder pyav"
+
+
+def open_reader(
+    path: Path,
+    *,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    decoder: Literal["auto", "pyav", "decord"] = "auto",
+    stream: int | None = None,
+    rate_hz: float | None = None,
+) -> "VideoReader | SequenceReader":
+    """The reader of a video, or of a sequence of images, which has a rate and no streams. Raises as they do."""
+    if is_sequence(path):
+        if decoder == "decord" or stream is not None:
+            raise OptionsError(f"{path}: is a sequence of images, without streams; leave --stream and decord out")
+        return SequenceReader(path, start_s=start_s, end_s=end_s, rate_hz=rate_hz)
+    if rate_hz is not None:
+        raise OptionsError(f"{path}: is no sequence of images and has its own clock; leave --rate out")
+    return VideoReader(path, start_s=start_s, end_s=end_s, decoder=decoder, stream=stream)
 
 
 class VideoReader:
@@ -131,7 +151,7 @@ class VideoReader:
                     f"{self.info.layout.name} to {width_px}x{height_px} {layout.name} at {at_s:.3f} s; "
                     f"restore the parts separately, with --end {at_s:.3f} and --start {at_s:.3f}"
                 )
-            self._left_out |= left_out_of(picture)
+            self._left_out |= left_out_of(picture, self.info.codec)
             yield Frame(
                 index=index,
                 pts=pts,
@@ -139,10 +159,18 @@ class VideoReader:
                 planes=planes,
                 layout=self.info.layout,
                 fields=self._fields_of(picture),
-                captions=captions_of(picture),
+                captions=captions_of(picture, self.info.codec),
             )
-        if self._end_s is None and self._promised_end_s is not None and duration:
-            self.missing_at_end_s = max(0.0, self._promised_end_s - float((pts + duration) * self._time_base))
+        if self._promised_end_s is not None and duration:
+            end_s = math.inf if self._end_s is None else float(self._origin_s) + float(self._end_s)
+            wanted_s = min(self._promised_end_s, end_s)
+            self.missing_at_end_s = max(0.0, wanted_s - float((pts + duration) * self._time_base))
+
+    @property
+    def first_s(self) -> Fraction:
+        """Time of the first frame on the source's clock; before `frames` is called."""
+        assert self._first is not None, "its frames have been read"
+        return self._first[0] * self._time_base
 
     @property
     def num_frames_expected(self) -> int | None:
@@ -217,7 +245,7 @@ class VideoReader:
             num_frames_from_header=stream.frames or None,
             duration_s=duration_s,
             codec=context.codec.canonical_name,
-            rotation_deg=rotation_deg_of(picture),
+            rotation_deg=rotation_deg_of(picture, context.codec.canonical_name),
             # The container's word first; FFV1 in Matroska has it in the bitstream only.
             sample_aspect=stream.sample_aspect_ratio or context.sample_aspect_ratio or Fraction(1),
             color=ColorTags(
@@ -226,11 +254,11 @@ class VideoReader:
                 primaries=int(picture.color_primaries),
                 transfer=int(picture.color_trc),
             ),
-            display_matrix=display_matrix_of(picture),
+            display_matrix=display_matrix_of(picture, context.codec.canonical_name),
             field_order=context.field_order,
             coded_fields=coded_fields,
             chroma_location=chroma_location,
-            light=hdr_light_of(picture),
+            light=hdr_light_of(picture, context.codec.canonical_name),
             stream_number=stream.index,
         )
 

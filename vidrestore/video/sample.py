@@ -15,6 +15,7 @@ from vidrestore.errors import SourceError
 from vidrestore.frame import Frame
 from vidrestore.video.color_tags import default_siting
 from vidrestore.video.planes import layout_of, planes_of
+from vidrestore.video.sequence import SequenceReader, is_sequence
 from vidrestore.video.source import (
     SEEK_MARGIN_S,
     chosen_video_stream,
@@ -43,6 +44,9 @@ def sample_frames(path: Path, num_frames: int = NUM_SAMPLED_FRAMES, *, stream: i
     """
     if num_frames < 1:
         raise ValueError(f"num_frames is {num_frames}; it must be at least 1")
+    if is_sequence(path):
+        with SequenceReader(path) as reader:
+            return reader.sampled(num_frames)
     frames = list(_sampled_with_pyav(path, num_frames, stream))
     if not frames:
         raise SourceError(f"{path}: no frame can be decoded; check that the recording was completed")
@@ -68,7 +72,7 @@ def matching_decord_reader(path: Path) -> tuple[Any, list[int]] | None:
         with contextlib.suppress(av.FFmpegError):
             pts = presentation_times(packets_of(container, path, [stream]))
         first = first_picture(path, stream.index)
-    if first is None or display_matrix_of(first) is not None:
+    if first is None or display_matrix_of(first, stream.codec_context.name) is not None:
         return None  # decord turns the picture, after half a turn even without a change of size
     try:
         decord = importlib.import_module("decord")  # late: 0.2 s, and optional

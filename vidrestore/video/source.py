@@ -1,6 +1,7 @@
 """Opening a source file, and what all its readers must agree on."""
 
 import contextlib
+import errno
 import itertools
 import logging
 import math
@@ -43,8 +44,20 @@ MARK_BYTES = 1024
 OPEN_OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": ",".join(sorted(av.formats_available - PLAYLIST_FORMATS)),
+    "pattern_type": "none",
 }
-"""For FFmpeg: no network, and no reader that would open a second file. (Outside references in MP4 are off anyway.)"""
+"""For FFmpeg: no network, no reader that would open a second file, and no image's name taken for a pattern. (Outside
+references in MP4 are off anyway.)"""
+CRASHING_CODECS = frozenset({"apng", "libjxl", "png", "tiff", "webp"})
+"""Image codecs whose files have colour profiles (see `side_data_of`)."""
+TURNS = {
+    90: (0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30),
+    180: (-65536, 0, 0, 0, -65536, 0, 0, 0, 1 << 30),
+    270: (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30),
+}
+"""By FFmpeg's angle, which is counted the other way round: for pictures whose own matrix cannot be read."""
+READ_BYTES = 2**22
+"""At a time."""
 UNFINISHED = "check that the recording was completed"
 ONE_CLOCK_FIRST = "give it one clock first, e.g. ffmpeg -i IN -c copy OUT.mkv"
 """Ways out, for error messages."""
@@ -55,7 +68,11 @@ def open_source(path: Path) -> av.container.InputContainer:
 
     Raises SourceError with what is wrong.
     """
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError as exc:  # such as a folder that must not be entered
+        raise SourceError(f"{path}: cannot be opened ({exc.strerror}); check the path and its permissions") from exc
+    if not exists:
         raise SourceError(f"{path}: no such file; check the path")
     if path.is_dir():
         raise SourceError(f"{path}: is a folder; name a video file in it")
@@ -121,22 +138,50 @@ def presentation_times(packets: Iterable["Packet[av.VideoStream]"]) -> list[int]
     return sorted(packet.pts for packet in packets if packet.pts is not None and not packet.is_discard)
 
 
-def display_matrix_of(picture: av.VideoFrame) -> tuple[int, ...] | None:
+def side_data_of(picture: av.VideoFrame, codec: str) -> list[SideData]:
+    """What a decoded picture carries beside its samples, as far as it can be read.
+
+    PyAV (18) knows no name for EXIF and then gives nothing at all; with the colour profile of a PNG, the interpreter
+    crashes when the picture is let go.
+    """
+    if codec in CRASHING_CODECS:
+        return []
+    try:
+        # The stub declares a mapping; it yields values.
+        return list(cast(Iterable[SideData], picture.side_data))
+    except ValueError:
+        return []
+
+
+def display_matrix_of(picture: av.VideoFrame, codec: str) -> tuple[int, ...] | None:
     """The nine numbers that tell a player how to turn the picture; None when it is upright."""
-    for side_data in cast(Iterable[SideData], picture.side_data):  # PyAV's stub declares a mapping; it yields values
+    for side_data in side_data_of(picture, codec):
         if side_data.type is SideDataType.DISPLAYMATRIX:
             return struct.unpack("=9i", bytes(side_data))
-    return None
+    return TURNS.get(round(picture.rotation) % 360)
 
 
-def rotation_deg_of(picture: av.VideoFrame) -> int:
+def rotation_deg_of(picture: av.VideoFrame, codec: str) -> int:
     """Clockwise, to the nearest of 0, 90, 180 and 270; a mirrored picture is mirrored left to right after this turn.
 
     Read off how the height of the shown picture grows (the matrix' second column), so that upright faces are upright
     in mirrored videos too; FFmpeg's own angle follows the width, and turns a picture in a mirror upside down.
     """
-    matrix = display_matrix_of(picture)
+    matrix = display_matrix_of(picture, codec)
     return round(math.degrees(math.atan2(matrix[1], matrix[4])) / 90) % 4 * 90 if matrix else 0
+
+
+def check_readable(path: Path) -> None:
+    """Raise SourceError when the system refuses to read a byte of the file. FFmpeg has the same word for that and for a
+    file that is damaged, which is read all the same."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            while file.read(READ_BYTES):
+                pass
+    except OSError as exc:
+        raise SourceError(
+            f"{path}: cannot be read ({exc.strerror}); copy what can be read to a sound disk, e.g. with ddrescue"
+        ) from exc
 
 
 S = TypeVar("S", bound=Stream)
@@ -144,9 +189,13 @@ S = TypeVar("S", bound=Stream)
 
 def packets_of(container: av.container.InputContainer, path: Path, streams: Sequence[S]) -> Iterator["Packet[S]"]:
     """Their packets. Raises SourceError where a track begins that was not there when the file was opened: PyAV knows
-    no more of them, and what follows would be lost."""
+    no more of them, and what follows would be lost; and where the disk cannot be read."""
     try:
         yield from cast(Iterator["Packet[S]"], container.demux(*streams))
+    except av.FFmpegError as exc:
+        if isinstance(exc, OSError) and exc.errno == errno.EIO:
+            check_readable(path)
+        raise
     except IndexError as exc:
         raise SourceError(
             f"{path}: a track begins in the middle of the file; give it a header that names all tracks, with "
