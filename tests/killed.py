@@ -1,9 +1,10 @@
-"""Restoring a clip in processes that are killed in the middle: `python -m tests.killed SOURCE TARGET SECONDS...`.
+"""Restoring a clip in processes that are killed in the middle: `python -m tests.killed SOURCE TARGET STEPS...`.
 
-Each of the SECONDS is a run in a process of its own, which is killed that long after its beginning ("-": not at all),
-as by SIGKILL: no handler runs, nothing is put in order. The runs are forks of one process that has loaded all and
-begun nothing, so that the time is spent on the work itself. For each a line of JSON says its exit status, how long it
-took, and the checksums of the files in the target's folder; after one that was not killed the outputs are deleted.
+Each of the STEPS is a run in a process of its own, which kills itself (SIGKILL: no handler runs, nothing is put in
+order) ahead of that step: of everything that is written, flushed, renamed, looked at or deleted, from 1. With "-" it
+lives. A line of JSON for each says its exit status, the number of steps if it lived, and the checksums of the files in
+the target's folder; after a run that lived the outputs are deleted. The runs are forks of one process that has loaded
+everything and begun nothing.
 
 The models are small functions of what they are shown, so that a run can be compared with another to the last bit.
 """
@@ -11,11 +12,14 @@ The models are small functions of what they are shown, so that a run can be comp
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
-import time
+import threading
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +27,13 @@ from numpy.typing import NDArray
 from tests.fakes import FAKE_SHA256, IdentityRestorer, face_at, fake_spec
 from vidrestore import work
 from vidrestore.face import Detection
+from vidrestore.faces_file import FacesFile
 from vidrestore.loading import Models
+from vidrestore.models.remembered import RememberedDetector
 from vidrestore.options import Options
 from vidrestore.pipeline import restore_video
+from vidrestore.video.packets import PacketsFile
+from vidrestore.video.tracks import CopiedTracks
 
 SEGMENT_FRAMES = 20
 
@@ -63,29 +71,67 @@ def run(source: Path, target: Path) -> None:
     restore_video(source, target, Options(faces=faces, overwrite=True, device="cpu"), models=models())
 
 
+STEPS = (
+    (os, "replace"),
+    (os, "fsync"),
+    (shutil, "rmtree"),
+    (PacketsFile, "write"),
+    (RememberedDetector, "detect"),
+    (CopiedTracks, "copy_before"),
+    (FacesFile, "add"),
+)
+
+
+class Steps:
+    """Counts them, in all threads, and kills the process ahead of the last one that it may take."""
+
+    def __init__(self, fatal: int | None) -> None:
+        self.count = 0
+        self._fatal = fatal
+        self._lock = threading.Lock()
+        for owner, name in STEPS:
+            setattr(owner, name, self._counted(getattr(owner, name)))
+
+    def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            with self._lock:
+                self.count += 1
+                if self.count == self._fatal:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return counted
+
+
+def run_and_tell(source: Path, target: Path, fatal: int | None, told: int) -> None:
+    """In the child; `told` is where the number of steps is written to."""
+    steps = Steps(fatal)
+    try:
+        run(source, target)
+    except BaseException as exc:
+        sys.stderr.write(f"{type(exc).__name__}: {exc}\n")
+        os._exit(1)
+    os.write(told, str(steps.count).encode())
+    os._exit(0)
+
+
 def main() -> None:
     source, target = map(Path, sys.argv[1:3])
     work.SEGMENT_FRAMES = SEGMENT_FRAMES
-    for seconds in sys.argv[3:]:
-        begin_s = time.perf_counter()
+    for step in sys.argv[3:]:
+        read, told = os.pipe()
         process = os.fork()
         if process == 0:
-            if seconds != "-":
-                signal.signal(signal.SIGALRM, signal.SIG_DFL)
-                signal.setitimer(signal.ITIMER_REAL, float(seconds))
-            try:
-                run(source, target)
-            except BaseException as exc:
-                sys.stderr.write(f"{type(exc).__name__}: {exc}\n")
-                os._exit(1)
-            os._exit(0)
+            run_and_tell(source, target, None if step == "-" else int(step), told)
+        os.close(told)
         status = os.waitpid(process, 0)[1]
-        took_s = time.perf_counter() - begin_s
+        with os.fdopen(read) as pipe:
+            num_steps = int(pipe.read() or 0)
         files = {file.name: sha256(file) for file in target.parent.iterdir() if file.is_file()}
         folders = [folder.name for folder in target.parent.iterdir() if folder.is_dir()]
-        line = {"status": status, "seconds": took_s, "files": files, "folders": folders}
+        line = {"status": status, "steps": num_steps, "files": files, "folders": folders}
         sys.stdout.write(json.dumps(line) + "\n")
-        if seconds == "-":
+        if step == "-":
             target.unlink()
             target.with_suffix(".json").unlink()
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shlex
 import signal
 import subprocess
 import sys
@@ -177,7 +178,11 @@ def test_a_still_image_takes_the_same_way(tmp_path: Path) -> None:
     assert [face["restored"] for face in frame["faces"]] == [True]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (getattr(signal, "SIGHUP", signal.SIGTERM), 129)],
+)
+@pytest.mark.skipif(os.name == "nt", reason="no SIGHUP")
 def test_ctrl_c_even_twice_leaves_nothing(
     number: signal.Signals,
     code: int,
@@ -202,6 +207,33 @@ def test_ctrl_c_even_twice_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
     assert set(threading.enumerate()) == threads
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full", ">/dev/full"])
+def test_a_service_may_start_us_without_anywhere_to_print(closed: str, tmp_path: Path) -> None:
+    source = CLIPS["h264"].make(tmp_path)
+    code = f"""
+from tests.fakes import FixedDetector, IdentityRestorer
+from vidrestore import cli, loading
+loading.load_detector = lambda *_, **__: FixedDetector(())
+loading.load_restorer = lambda *_, **__: IdentityRestorer()
+cli.main(["restore", {str(source)!r}])
+"""
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} {closed}"
+    done = subprocess.run(command, shell=True, cwd=Path(__file__).parents[1], capture_output=True, check=False)
+    assert done.returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [source.name, "h264_restored.mp4"]
+
+
+def test_a_progress_that_nobody_reads_any_more_stops_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(progress.Progress, "_show", gone)
+    source = CLIPS["h264"].make(tmp_path)
+    assert run("restore", source) == 0
+    assert (tmp_path / "h264_restored.mp4").exists()
 
 
 def test_our_own_failure_ends_with_1_and_no_traceback(

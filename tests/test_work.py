@@ -6,9 +6,11 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,14 @@ import pytest
 from tests import killed
 from tests.clips import CLIPS
 from tests.copies import read
-from vidrestore import work
+from vidrestore import outputs, work
+from vidrestore.demo import write_degraded_clip
 from vidrestore.errors import OptionsError, RestoreError, TargetError
 from vidrestore.frame import RestoredFrame
 from vidrestore.options import Options
 from vidrestore.pipeline import analyze_video, restore_video
 from vidrestore.report import Report
+from vidrestore.verify import VerifyError
 from vidrestore.video.packets import PacketsFile
 from vidrestore.video.picture import Encoded
 
@@ -69,28 +73,36 @@ def content(path: Path) -> str:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_run_killed_at_any_moment_goes_on_and_ends_in_the_same_bytes(source: Path, tmp_path: Path) -> None:
+def test_a_run_killed_at_any_step_goes_on_and_ends_in_the_same_bytes(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mp4"
 
-    def runs(*seconds: str) -> list[dict[str, Any]]:
-        command = [sys.executable, "-m", "tests.killed", str(source), str(target), *seconds]
+    def runs(*steps: object) -> list[dict[str, Any]]:
+        command = [sys.executable, "-m", "tests.killed", str(source), str(target), *map(str, steps)]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        return [
+            {"killed": step != "-", **json.loads(line)}
+            for step, line in zip(steps, done.stdout.splitlines(), strict=True)
+        ]
 
     (whole,) = runs("-")
     assert (whole["status"], whole["folders"]) == (0, [])
     assert whole["files"].keys() == {source.name, "out.mp4", "out.json"}
     assert whole["files"][source.name] == content(source)
+    num_steps = whole.pop("steps")
+    del whole["killed"]
+    assert num_steps > 300
     rng = random.Random(0)
-    moments = [f"{rng.uniform(0.02, whole['seconds']):.3f}" for _ in range(NUM_KILLS)]
-    # Each is killed, killed once more on its way, and left alone.
-    ended = runs(*(word for moment in moments for word in (moment, moment, "-")))
-    assert sum(run["status"] != 0 for run in ended[::3]) >= NUM_KILLS // 2  # else this tests nothing
-    for run in ended[2::3]:
-        assert {**run, "seconds": 0} == {**whole, "seconds": 0}
-    for run in (*ended[::3], *ended[1::3]):
-        assert run["files"].get("out.mp4", whole["files"]["out.mp4"]) == whole["files"]["out.mp4"]
-        assert run["files"][source.name] == whole["files"][source.name]
+    # Killed ahead of some steps of the whole, and of the last ones, where the files get their names; one is killed
+    # twice on its way.
+    fatal = [rng.randrange(1, num_steps) for _ in range(NUM_KILLS)] + list(range(num_steps - 4, num_steps + 1))
+    for run in runs(*(step for number in fatal for step in (number, "-")), num_steps // 2, num_steps // 4, "-"):
+        if run.pop("killed"):
+            assert run["status"] == signal.SIGKILL
+            assert run["files"].get("out.mp4", whole["files"]["out.mp4"]) == whole["files"]["out.mp4"]
+            assert run["files"][source.name] == whole["files"][source.name]
+        else:
+            del run["steps"]
+            assert run == whole
 
 
 def test_what_is_finished_is_not_done_again(source: Path, tmp_path: Path) -> None:
@@ -210,6 +222,44 @@ def test_a_full_disk_costs_no_finished_work(source: Path, tmp_path: Path, monkey
     assert content(target) == content(whole)
 
 
+def test_an_archive_is_read_back_before_it_gets_its_name(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    report = restore_video(source, target, Options(device="cpu", quality="archive"), models=killed.models())
+    assert report.verified
+    assert (report.source_sha256, report.target_sha256) == (content(source), content(target))
+    report = restore_video(source, tmp_path / "plain.mp4", Options(device="cpu"), models=killed.models())
+    assert (report.verified, report.target_sha256) == (False, "")
+
+
+def test_an_output_that_lacks_a_frame_is_not_put_in_its_place(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out.mp4"
+    all_packets = outputs.read_packets
+
+    def without_one(path: Path, time_base: Fraction) -> Iterator[Encoded]:
+        packets = list(all_packets(path, time_base))
+        yield from packets[:-1] if path.parent.name == "segment_00007" else packets
+
+    monkeypatch.setattr(outputs, "read_packets", without_one)
+    with pytest.raises(VerifyError, match="the output was not put in its place") as refused:
+        restore_video(source, target, Options(device="cpu", verify=True), models=killed.models())
+    assert "150 frames are finished and kept" in refused.value.__notes__[0]
+    assert not target.exists()
+    monkeypatch.setattr(outputs, "read_packets", all_packets)
+    report = restore_video(source, target, Options(device="cpu", verify=True), models=killed.models())
+    assert (report.num_frames_resumed, report.verified) == (150, True)
+
+
+def test_a_disk_without_room_is_told_before_the_first_frame(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 100, 100))
+    with pytest.raises(TargetError, match="100 B are free|are free, and at least"):
+        restore_video(source, tmp_path / "out.mp4", Options(device="cpu", lossless=True), models=killed.models())
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
 def test_looks_cut_off_in_the_middle_are_asked_for_again(source: Path, tmp_path: Path) -> None:
     whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
     restore_video(source, whole, Options(device="cpu"), models=killed.models())
@@ -283,3 +333,34 @@ def test_a_faces_file_that_was_edited_is_another_job(source: Path, tmp_path: Pat
     listed.write_text(listed.read_text().replace('"edits": []', '"edits": [{"track_id": 1, "strength": 0.5}]', 1))
     with pytest.raises(TargetError, match="from_faces was"):
         restore_video(source, target, options, models=killed.models())
+
+
+def test_four_runs_at_once_do_not_disturb_one_another(source: Path, tmp_path: Path) -> None:
+    targets = [tmp_path / str(number) / "out.mp4" for number in range(4)]
+    for target in targets:
+        target.parent.mkdir()
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.killed", str(source), str(target), "-"],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for target in targets
+    ]
+    told = [json.loads(process.communicate()[0]) for process in running]
+    assert all(run["status"] == 0 and run["files"] == told[0]["files"] for run in told)
+
+
+def test_the_number_of_threads_changes_no_byte(tmp_path: Path) -> None:
+    """With the embedded models, from detection to encoding."""
+    source = tmp_path / "portrait.mp4"
+    write_degraded_clip(source)
+    contents = set()
+    for threads in ("1", "2"):
+        target = tmp_path / f"{threads}.mp4"
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads}
+        command = [sys.executable, "-m", "vidrestore", "restore", str(source), "-o", str(target), "--end", "0.5"]
+        subprocess.run([*command, "--quiet", "--device", "cpu"], cwd=REPOSITORY, env=environment, check=True)
+        contents.add(content(target))
+    assert len(contents) == 1
