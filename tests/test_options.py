@@ -1,5 +1,7 @@
 """Every choice is spelled once, checked before any work, and a wrong one says what is allowed."""
 
+import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,22 @@ def test_the_shipped_configs_are_valid_and_hold_only_what_differs(name: str) -> 
 def test_tracks_are_numbers_with_commas_between() -> None:
     assert Options(tracks="1, 4", from_faces="f.json").track_ids == {1, 4}  # type: ignore[arg-type]
     assert Options().track_ids is None
+
+
+WRONG_VALUES: tuple[object, ...] = ("", "nonsense", -1, 10**9, 0.5, float("inf"), True, [], [1, 2], {}, {"a": 1})
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in fields(Options)])
+def test_a_config_of_wrong_types_is_one_line_that_names_file_and_option(name: str, tmp_path: Path) -> None:
+    config = tmp_path / "mine.toml"
+    refusals = []
+    for value in WRONG_VALUES:
+        shown = {True: "true", float("inf"): "inf"}.get(value) if isinstance(value, (bool, float)) else None
+        shown = shown or ("{ a = 1 }" if value == {"a": 1} else json.dumps(value))
+        config.write_text(f"{name} = {shown}\n")
+        try:
+            Options.from_toml(config)
+        except OptionsError as exc:
+            refusals.append(str(exc))
+    assert len(refusals) >= 4  # lists and tables fit nowhere
+    assert all(line.startswith(f"{config}: {name} is ") and "\n" not in line for line in refusals)

@@ -1,5 +1,6 @@
 import os
 import pickle
+import random
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -260,3 +261,37 @@ def test_embedded_models_are_found_beside_a_folder_of_the_users_own(
     assert installed_path(spec) is None
     path = put(shipped, EMBEDDED_RESTORER)
     assert installed_path(spec) == path
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_damaged_files_of_weights_are_read_or_refused_in_one_line(suffix: str, tmp_path: Path) -> None:
+    """150 files with bits flipped, cut off, or with a piece in another place."""
+    path = tmp_path / f"model{suffix}"
+    tensors = {f"layer{number}.weight": torch.ones(4, number + 1) for number in range(6)}
+    (save_file if suffix == ".safetensors" else torch.save)(tensors, path)
+    whole = path.read_bytes()
+    rng = random.Random(0)
+    refusals = []
+    for _ in range(150):
+        damaged = bytearray(whole)
+        kind = rng.choice(("bits", "cut", "moved"))
+        if kind == "bits":
+            for _ in range(rng.randint(1, 20)):
+                damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        elif kind == "cut":
+            del damaged[rng.randrange(len(damaged)) :]
+        else:
+            begin, length = rng.randrange(len(damaged)), rng.randint(1, 200)
+            piece = damaged[begin : begin + length]
+            del damaged[begin : begin + length]
+            at = rng.randrange(len(damaged))
+            damaged[at:at] = piece
+        path.write_bytes(damaged)
+        try:
+            state = read_state_dict(path)
+        except WeightsError as exc:
+            refusals.append(str(exc))
+        else:
+            assert all(torch.isfinite(tensor).all() for tensor in state.values())
+    assert len(refusals) > 75
+    assert all(line.startswith(str(path)) and "\n" not in line for line in refusals)

@@ -162,6 +162,8 @@ class Outputs:
         if is_sequence(self._source) and not is_sequence_target(self._target):
             sequence = find_sequence(self._source)
             lost += [notes_lost(sequence, self._target)] * has_notes(sequence)
+        if self._options.quality == "archive" and self._options.verify is None and not self._verify:
+            lost.append(f"{self._target}: sequences of images are not read back")
         return list(dict.fromkeys([line for video in self._videos[:1] for line in video.writer.warnings] + lost))
 
     def write(self, done: RestoredFrame) -> bool:
