@@ -68,7 +68,7 @@ def models() -> Models:
 
 def run(source: Path, target: Path) -> None:
     faces = target.with_suffix(".json")
-    restore_video(source, target, Options(faces=faces, overwrite=True, device="cpu"), models=models())
+    restore_video(source, target, Options(faces=faces, device="cpu"), models=models())
 
 
 STEPS = (

@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -22,7 +23,7 @@ from tests.clips import CLIPS
 from tests.copies import read
 from vidrestore import outputs, work
 from vidrestore.demo import write_degraded_clip
-from vidrestore.errors import OptionsError, RestoreError, TargetError
+from vidrestore.errors import OptionsError, RestoreError, SourceError, TargetError
 from vidrestore.frame import RestoredFrame
 from vidrestore.options import Options
 from vidrestore.pipeline import analyze_video, restore_video
@@ -364,3 +365,92 @@ def test_the_number_of_threads_changes_no_byte(tmp_path: Path) -> None:
         subprocess.run([*command, "--quiet", "--device", "cpu"], cwd=REPOSITORY, env=environment, check=True)
         contents.add(content(target))
     assert len(contents) == 1
+
+
+def test_a_folder_of_the_users_own_is_left_alone(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    own = work.work_folder(target)
+    own.mkdir()
+    (own / "diary.txt").write_text("mine")
+    with pytest.raises(TargetError, match=r"out\.mp4\.work: .* holds other files \(diary\.txt\); move them"):
+        restore_video(source, target, Options(device="cpu", overwrite=True), models=killed.models())
+    assert (own / "diary.txt").read_text() == "mine"
+
+
+def test_a_damaged_segment_is_made_again(source: Path, tmp_path: Path) -> None:
+    whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
+    restore_video(source, whole, Options(device="cpu"), models=killed.models())
+    stop(source, target, 90)
+    segments = [work.work_folder(target) / f"segment_{number:05d}" for number in range(4)]
+    packets = (segments[1] / "picture").read_bytes()
+    (segments[0] / "picture").write_bytes(packets[:-10])
+    (segments[1] / "picture").write_bytes(bytes(byte ^ (index == 99) for index, byte in enumerate(packets)))
+    (segments[2] / "segment.json").write_bytes(b"")
+    report = restore_video(source, target, Options(device="cpu"), models=killed.models())
+    assert report.num_frames_resumed == 20
+    assert content(target) == content(whole)
+
+
+def test_a_comparison_of_another_kind_is_another_job(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    stop(source, target, 50, Options(device="cpu", compare=tmp_path / "both.mp4"))
+    with pytest.raises(TargetError, match=r"compare was \.mp4, is \.mov"):
+        restore_video(source, target, Options(device="cpu", compare=tmp_path / "both.mov"), models=killed.models())
+
+
+def test_work_without_anything_finished_stands_in_nobodys_way(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out.mp4"
+    stop(source, target, 50)
+    for folder in work.work_folder(target).glob("segment_*"):
+        shutil.rmtree(folder)
+    report = restore_video(source, target, Options(device="cpu", strength=0.5), models=killed.models())
+    assert (report.num_frames, report.num_frames_resumed) == (150, 0)
+
+
+def test_what_the_user_must_mend_leaves_no_work_behind(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source that turns out to be damaged is another one when it has been mended."""
+    error = SourceError("damaged")
+    with pytest.raises(SourceError, match="damaged"):
+        restore_video(
+            source,
+            tmp_path / "out.mp4",
+            Options(device="cpu"),
+            models=killed.models(),
+            on_frame=stopped_after(50, error),  # type: ignore[arg-type]
+        )
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+def test_a_disk_that_knows_no_locks_is_written_to_all_the_same(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(work.FileLock, "acquire", refuse)
+    restore_video(source, tmp_path / "out.mp4", Options(device="cpu"), models=killed.models())
+    assert len(read(tmp_path / "out.mp4")) == 150
+    assert "cannot be locked on this disk" in caplog.text
+
+
+def test_metadata_that_is_no_text_stops_no_run(source: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "odd.mkv"
+    with (
+        av.open(str(CLIPS["many_tracks_mkv"].make(tmp_path))) as given,
+        av.open(str(odd), "w", metadata_errors="surrogateescape") as written,
+    ):
+        streams = {stream.index: written.add_stream_from_template(stream) for stream in given.streams}
+        for stream in streams.values():
+            stream.metadata["title"] = "caf\udce9"
+        for packet in given.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                written.mux(packet)
+    target = tmp_path / "out.mkv"
+    restore_video(odd, target, Options(device="cpu"), models=killed.models())
+    with av.open(str(target), metadata_errors="surrogateescape") as container:
+        assert {stream.metadata["title"] for stream in container.streams} == {"caf\udce9"}

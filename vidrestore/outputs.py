@@ -40,7 +40,7 @@ from vidrestore.video.write_sequence import (
     notes_lost,
     place_of,
 )
-from vidrestore.work import WorkFolder, segment_number
+from vidrestore.work import WorkFolder, placed_before, segment_number
 
 log = logging.getLogger("vidrestore")
 
@@ -190,11 +190,14 @@ class Outputs:
                 video.writer.mux(read_packets(folder / video.name, self._like.time_base))
         if self._options.faces:
             path, facts = self._options.faces, faces_file_facts(self._like, self._options)
+            self._work.place(path)
             with FacesFile(path, **facts, folder=self._folder_for(path)) as faces_file:
                 for folder in folders:
-                    with (folder / FACES_NAME).open(encoding="utf-8") as lines:
+                    with writing(folder), (folder / FACES_NAME).open(encoding="utf-8") as lines:
                         for line in lines:
                             faces_file.add(json.loads(line))
+        for path in filter(None, [self._options.compare, self._target]):
+            self._work.place(path)
         self._stack.close()
 
     def _read_back(self, output: Path) -> None:
@@ -223,7 +226,7 @@ class Outputs:
     def _crop_corners(self) -> Iterator[list[NDArray[np.float64]]]:
         """(4, 2) each, of the squares in each frame."""
         for folder in self._folders():
-            with (folder / FACES_NAME).open(encoding="utf-8") as lines:
+            with writing(folder), (folder / FACES_NAME).open(encoding="utf-8") as lines:
                 for line in lines:
                     corners = (face["crop_corners_px"] for face in json.loads(line)["faces"])
                     yield [np.array(points, np.float64) for points in corners if points is not None]
@@ -290,11 +293,13 @@ def check_outputs(target: Path, options: Options, *, source: Path) -> None:
         targets += report_files(options.report)
     if is_sequence(source) or is_sequence_target(target):
         check_sequence_options(target, options, source=source)
+    placed = placed_before(target)
     for path in targets:
+        overwrite = options.overwrite or str(path.absolute()) in placed
         if path == target and is_sequence_target(target):
-            check_sequence_target(target, source, overwrite=options.overwrite)
+            check_sequence_target(target, source, overwrite=overwrite)
         else:
-            check_target(path, source, overwrite=options.overwrite)
+            check_target(path, source, overwrite=overwrite)
     if len({path.absolute() for path in targets}) < len(targets):
         raise TargetError(f"{target}: two outputs have the same name; choose different ones")
 

@@ -69,7 +69,12 @@ def flush_to_disk(path: Path) -> None:
     """Wait until a file, or the list of a folder's files, would survive a power cut."""
     if path.is_dir() and os.name == "nt":
         return  # Windows cannot open folders, and writes their lists by itself
-    number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except PermissionError:
+        if path.is_dir():
+            return  # where one may write and not look
+        raise
     try:
         os.fsync(number)
     except OSError as exc:

@@ -13,10 +13,13 @@ not.
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
+import re
 import shutil
+import zlib
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
@@ -27,11 +30,11 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from vidrestore import __version__
-from vidrestore.errors import OptionsError, TargetError
+from vidrestore.errors import InputError, OptionsError, TargetError
 from vidrestore.options import Options
 from vidrestore.report import Report
 from vidrestore.target import flush_to_disk, writing
-from vidrestore.verify import sha256_of
+from vidrestore.verify import VerifyError, sha256_of
 from vidrestore.video.sequence import source_facts
 
 log = logging.getLogger("vidrestore")
@@ -39,7 +42,12 @@ log = logging.getLogger("vidrestore")
 SEGMENT_FRAMES = 500
 """At most so many frames are restored twice after a kill: 20 s of film, and one to five minutes of work on two cores. A
 new segment costs a keyframe (encoders make one every 250 frames anyway) and the frames of its warm-up."""
+PLACED_NAME = "placed.json"
+READ_BYTES = 2**20
+"""At a time."""
 SEGMENT_NAME = "segment_{:05d}"
+OWN_NAMES = re.compile(r"job\.json|placed\.json|lock|looks\.jsonl|segment_\d+(\.part)?|\.vidrestore-.*")
+"""All that is ever in it. A folder with anything else is somebody's own."""
 
 
 NO_MATTER = frozenset({"overwrite", "resume", "faces", "report", "verify"})
@@ -57,7 +65,7 @@ def job_of(source: Path, options: Options, report: Report) -> dict[str, Any]:
             versions[package] = version(package)
     return {
         **{name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()},
-        "compare": options.compare is not None,
+        "compare": options.compare and options.compare.suffix.lower(),
         "from_faces": options.from_faces and sha256_of(options.from_faces),
         **source_facts(source),
         "target_suffix": Path(report.target).suffix,
@@ -78,9 +86,30 @@ def work_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.work")
 
 
+def placed_before(target: Path) -> list[str]:
+    """Absolute paths of the files that an unfinished run for this target has put in place."""
+    with contextlib.suppress(OSError, ValueError):
+        return list(json.loads((work_folder(target) / PLACED_NAME).read_text(encoding="utf-8")))
+    return []
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    """Of all files in a segment's folder but its own description."""
+    return {file.name: _crc32(file) for file in sorted(folder.iterdir()) if file.name != "segment.json"}
+
+
+def _crc32(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while piece := file.read(READ_BYTES):
+            checksum = zlib.crc32(piece, checksum)
+    return checksum
+
+
 class WorkFolder:
     """`with WorkFolder(target) as work:` holds the folder for this run alone. When the block ends without an error, the
-    folder is deleted; also after an error, when nothing in it is finished. Else a note on the error says what to do.
+    folder is deleted; also after an error, when nothing in it is finished or the user must change something, so that it
+    becomes another job. Else a note on the error says what to do.
 
     Raises TargetError when another run holds it, or it cannot be made.
     """
@@ -90,38 +119,58 @@ class WorkFolder:
         self._target = target
         self._lock = FileLock(self.path / "lock")
         self._finished: dict[int, dict[str, Any]] = {}
+        self._is_ours = False
+        """What lies in it is of this run's job."""
 
     def __enter__(self) -> Self:
         with writing(self.path):
             self.path.mkdir(exist_ok=True)
+            foreign = [file.name for file in self.path.iterdir() if not OWN_NAMES.fullmatch(file.name)]
+            if foreign:
+                raise TargetError(
+                    f"{self.path}: is where unfinished work is kept, and holds other files ({foreign[0]}); move "
+                    "them, or choose another output with -o"
+                )
+            flush_to_disk(self.path.parent)
             try:
                 self._lock.acquire(timeout=0)
             except Timeout as exc:
                 raise TargetError(
                     f"{self._target}: another run is making it; wait for that one, or choose another output with -o"
                 ) from exc
+            except (NotImplementedError, OSError) as exc:
+                if isinstance(exc, OSError) and exc.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                    raise
+                log.warning(f"{self.path}: cannot be locked on this disk; let no second run make the same output")
             for left in (*self.path.glob(".vidrestore-*"), *self.path.glob("*.part")):  # by a run that was killed
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+                if not left.name.endswith("-replaced"):  # pictures of the user's, until new ones have their place
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        num_finished = len(list(self.path.glob(SEGMENT_NAME.format(0)[:-5] + "?????")))
-        if error is not None and num_finished:
+        num_finished = len(self._segments())
+        # What the user must mend (a source, the kind of output) makes another job of it, unless the system has refused
+        # something, as a full disk does.
+        is_users = isinstance(error, InputError) and not isinstance(error.__cause__, OSError)
+        is_useless = self._is_ours and is_users
+        if error is not None and num_finished and not is_useless:
             self._lock.release()
             num_frames = sum(segment["num_frames"] for segment in self._finished.values())
             if num_frames:
-                error.add_note(
-                    f"{num_frames} frames are finished and kept in {self.path}: the same command goes on from there"
-                )
+                way_on = "the same command goes on from there"
+                if isinstance(error, VerifyError):
+                    way_on = "delete it to make them anew"
+                error.add_note(f"{num_frames} frames are finished and kept in {self.path}: {way_on}")
             return
         # First what tells of finished work, so that a kill in the middle of this leaves nothing to go on from.
         with contextlib.suppress(OSError):
             (self.path / "job.json").unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.release()
-        shutil.rmtree(self.path, ignore_errors=True)  # where an open file cannot be deleted
+        if os.name == "nt":  # where the open lock could not be deleted
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def go_on(self, job: Mapping[str, Any], *, must: bool, may_discard: bool) -> None:
         """Look for what is finished of this job. `must`: raise OptionsError when there is nothing.
@@ -129,10 +178,11 @@ class WorkFolder:
         What another job left is discarded only with `may_discard`; else TargetError names the difference.
         """
         file, job = self.path / "job.json", json.loads(json.dumps(job))
-        try:
+        known = None
+        with writing(self.path), contextlib.suppress(FileNotFoundError, ValueError):
             known = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            known = None
+        if not self._segments():
+            known = None  # nothing to lose
         if known is not None and known != job:
             names = [name for name in job | known if job.get(name) != known.get(name)]
             what = ", ".join(f"{name} was {known.get(name)}, is {job.get(name)}" for name in names)
@@ -142,29 +192,39 @@ class WorkFolder:
                     "on, or --overwrite (without --resume) to begin anew"
                 )
             known = None
-        segments = sorted(self.path.glob(SEGMENT_NAME.format(0)[:-5] + "?????")) if known == job else []
-        for folder in segments:
-            with contextlib.suppress(OSError, ValueError):
-                self._finished[int(folder.name[-5:])] = json.loads((folder / "segment.json").read_text("utf-8"))
+        for folder in self._segments() if known == job else []:
+            with writing(folder), contextlib.suppress(ValueError, KeyError, FileNotFoundError):
+                facts = json.loads((folder / "segment.json").read_text("utf-8"))
+                if facts["crc32"] == _checksums(folder):  # else it is made again
+                    self._finished[int(folder.name[-5:])] = facts
         if must and not self._finished:
             raise OptionsError(f"{self.path}: nothing is finished there; leave --resume out to begin")
         with writing(self.path):
             if known is None:
-                for left in self.path.glob("*"):
-                    if left.is_dir():
-                        shutil.rmtree(left)
-                    elif left.name != "lock" and not left.name.startswith(".vidrestore-"):
-                        left.unlink()
+                for folder in self._segments():
+                    shutil.rmtree(folder)
+                self.looks.unlink(missing_ok=True)
                 file.write_text(json.dumps(job, indent=1) + "\n", encoding="utf-8")
                 flush_to_disk(file)
+        self._is_ours = True
         if self._finished:
             num_frames = sum(segment["num_frames"] for segment in self._finished.values())
             log.info(f"{self.path}: going on; {num_frames} frames are finished")
+
+    def place(self, path: Path) -> None:
+        """Say that this file of the run is getting its name: so that a run that goes on from here may replace it."""
+        placed = placed_before(self._target)
+        with writing(self.path):
+            (self.path / PLACED_NAME).write_text(json.dumps([*placed, str(path.absolute())]), encoding="utf-8")
 
     @property
     def finished(self) -> Mapping[int, Mapping[str, Any]]:
         """By number of the segment: what `finish_segment` was told of it."""
         return self._finished
+
+    def _segments(self) -> list[Path]:
+        """The folders of those that have been finished, in order."""
+        return sorted(self.path.glob(SEGMENT_NAME.format(0)[:-5] + "?????"))
 
     @property
     def size_bytes(self) -> int:
@@ -183,7 +243,8 @@ class WorkFolder:
         """An empty folder for what belongs to it."""
         folder = self.segment(number).with_suffix(".part")
         with writing(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+            for left in (folder, self.segment(number)):  # one of another job, or damaged
+                shutil.rmtree(left, ignore_errors=True)
             folder.mkdir()
         return folder
 
@@ -191,6 +252,7 @@ class WorkFolder:
         """All its files are written: make that true on the disk, and tell it by its name."""
         folder = self.segment(number).with_suffix(".part")
         with writing(folder):
+            facts = {**facts, "crc32": _checksums(folder)}
             (folder / "segment.json").write_text(json.dumps(facts), encoding="utf-8")
             for file in folder.iterdir():
                 flush_to_disk(file)

@@ -38,7 +38,7 @@ def main() -> None:
         before = sha256(source)
         target = folder / "out.mp4"
         command = [sys.executable, "-c", COMMAND, "restore", str(source), "-o", str(target), "--quiet"]
-        command += ["--faces", str(target.with_suffix(".json")), "--overwrite"]
+        command += ["--faces", str(target.with_suffix(".json"))]
 
         def outputs() -> tuple[str, str]:
             return sha256(target), sha256(target.with_suffix(".json"))
@@ -51,6 +51,7 @@ def main() -> None:
         kept_frames = []
         for _ in range(arguments.kills):
             target.unlink()
+            target.with_suffix(".json").unlink()
             process = subprocess.Popen(command)
             try:
                 process.wait(timeout=rng.uniform(0.0, whole_s))

@@ -195,8 +195,7 @@ def _judged(case: Case, folder: Path, pipe: Connection) -> Verdict:
 
 
 def _exit_defects(code: int, errors: str) -> Iterator[str]:
-    # PyAV says so when another thread has its log just then (`marks.py` listens to it for a moment).
-    lines = [line for line in errors.splitlines() if not line.startswith("av.logging: exception")]
+    lines = [line for line in errors.splitlines() if line.strip()]
     if code == 0:
         if lines:
             yield f"says on stderr: {lines[0]}"

@@ -1,5 +1,6 @@
 """A detector whose answers are kept in a file, so that a run that goes on need not ask again."""
 
+import contextlib
 import json
 import zlib
 from pathlib import Path
@@ -39,7 +40,8 @@ class RememberedDetector:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what does not fit has been told, and is not missed
+                self._file.close()
 
     def detect(self, images: NDArray[np.uint8]) -> list[tuple[Detection, ...]]:
         """(B, H, W, 3) uint8 RGB, B >= 1 -> for each image its faces, best score first, in that image's pixels."""

@@ -97,7 +97,9 @@ def marks_of(picture: av.VideoFrame) -> tuple[int, Fields]:
 
     Read off the line that FFmpeg's filter showinfo logs, so FFmpeg's log is on for a moment.
     """
+    # Not None, with which PyAV (18) prints a traceback where another thread has something to log just then.
     level = av.logging.get_level()
+    level = av.logging.PANIC if level is None else level
     try:
         filtering = FilteredPictures(picture, "showinfo", "checksum=0")
     except (ValueError, av.FFmpegError):  # a format that filters do not know: `layout_of` will have a word on it

@@ -58,6 +58,8 @@ TURNS = {
 """By FFmpeg's angle, which is counted the other way round: for pictures whose own matrix cannot be read."""
 READ_BYTES = 2**22
 """At a time."""
+KEPT_BYTES = "surrogateescape"
+"""How metadata that is no UTF-8 is read, so that it can be written as it was."""
 UNFINISHED = "check that the recording was completed"
 ONE_CLOCK_FIRST = "give it one clock first, e.g. ffmpeg -i IN -c copy OUT.mkv"
 """Ways out, for error messages."""
@@ -84,7 +86,7 @@ def open_source(path: Path) -> av.container.InputContainer:
             str(path.absolute()),
             mode="r",
             container_options=dict(OPEN_OPTIONS),
-            metadata_errors="surrogateescape",
+            metadata_errors=KEPT_BYTES,
         )
     except EOFError as exc:
         raise SourceError(f"{path}: the file ends before its first frame; {UNFINISHED}") from exc

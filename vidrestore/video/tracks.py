@@ -25,6 +25,7 @@ from vidrestore.video.encode import (
 )
 from vidrestore.video.source import (
     FALLBACK_RATE_HZ,
+    KEPT_BYTES,
     MAX_DAMAGED_IN_A_ROW,
     MAX_STEP_BACK_S,
     ONE_CLOCK_FIRST,
@@ -335,7 +336,7 @@ class CopiedTracks:
         try:
             with (
                 open_source(self._path) as source,
-                av.open(io.BytesIO(), "w", format=container_format(suffix)) as trial,
+                av.open(io.BytesIO(), "w", format=container_format(suffix), metadata_errors=KEPT_BYTES) as trial,
             ):
                 copy = trial.add_stream_from_template(source.streams[stream.index], opaque=True)
                 for packet in itertools.islice(
@@ -441,7 +442,10 @@ def _cropping_px(stream: av.VideoStream) -> str:
     PyAV cannot read it. But a copy of the track in Matroska has it too, in four elements of one to eight bytes.
     """
     file = io.BytesIO()
-    with contextlib.suppress(ValueError, OSError, av.FFmpegError), av.open(file, "w", format="matroska") as copy:
+    with (
+        contextlib.suppress(ValueError, OSError, av.FFmpegError),
+        av.open(file, "w", format="matroska", metadata_errors=KEPT_BYTES) as copy,
+    ):
         copy.add_stream_from_template(stream, opaque=True)
         copy.start_encoding()
     inside = file.getvalue()
@@ -470,7 +474,7 @@ def _elements(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _trial_output(container: str) -> av.container.OutputContainer:
     """A file in memory; MXF wants a picture first."""
-    output = av.open(io.BytesIO(), "w", format=container)
+    output = av.open(io.BytesIO(), "w", format=container, metadata_errors=KEPT_BYTES)
     if container == "mxf":
         picture = output.add_stream("mpeg2video", rate=25)
         assert isinstance(picture, av.VideoStream)
@@ -492,7 +496,7 @@ def _holds_language(language: str, container: str) -> bool:
     if container != "mov":
         return container not in LANGUAGELESS_CONTAINERS
     file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
+    with av.open(file, "w", format=container, metadata_errors=KEPT_BYTES) as output:
         track = output.add_stream("pcm_s16le", rate=48000)
         track.metadata["language"] = language
         sound = av.AudioFrame(format="s16", layout="stereo", samples=64)

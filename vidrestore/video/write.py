@@ -21,6 +21,7 @@ from vidrestore.video.encode import (
     resolve_encoding,
 )
 from vidrestore.video.picture import Encoded, PictureEncoder, add_picture_stream, translated_errors
+from vidrestore.video.source import KEPT_BYTES
 from vidrestore.video.tracks import CopiedTracks
 from vidrestore.video.trial import lost_facts
 
@@ -83,7 +84,7 @@ class VideoWriter:
                 mode="w",
                 format=container_format(target.suffix),
                 container_options=self._container_options(),
-                metadata_errors="surrogateescape",
+                metadata_errors=KEPT_BYTES,
             )
             files.callback(_close, self._output)
             self._tracks = self._copied_tracks(self._output)
@@ -111,7 +112,9 @@ class VideoWriter:
             translated_errors(self.target, self._encoding, self._like, begun=True),
             contextlib.ExitStack() as files,
         ):
-            nowhere = av.open(os.devnull, mode="w", format=container_format(self.target.suffix))
+            nowhere = av.open(
+                os.devnull, mode="w", format=container_format(self.target.suffix), metadata_errors=KEPT_BYTES
+            )
             files.callback(_close, nowhere)  # muxers want pictures too
             tracks = self._copied_tracks(nowhere)
             files.callback(tracks.close)

@@ -345,6 +345,7 @@ class SequenceWriter:
         folder = self._place
         if not self._num_written:
             raise RestoreError(f"{folder}: no frame was written; nothing is left there")
+        replaced = self._hidden.with_name(f"{self._hidden.name}-replaced")
         with writing(folder):
             flush_to_disk(self._hidden)
             if folder.exists():
@@ -352,12 +353,17 @@ class SequenceWriter:
                 old = sorted(os.listdir(folder))
                 _check_only_ours(folder, [name for name in old if name not in new])
                 if old:
-                    os.rename(folder, self._hidden.with_name(f"{self._hidden.name}-replaced"))
+                    os.rename(folder, replaced)
                 else:
                     folder.rmdir()
-            os.rename(self._hidden, folder)
+            try:
+                os.rename(self._hidden, folder)
+            except OSError:
+                if replaced.exists():
+                    os.rename(replaced, folder)
+                raise
             flush_to_disk(folder.parent)
-        shutil.rmtree(self._hidden.with_name(f"{self._hidden.name}-replaced"), ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
