@@ -47,8 +47,9 @@ QUEUE_FRAMES = 4
 """Depth of each lane's queue: enough to ride out a slow frame; four 4K frames of 8-bit 4:2:0 take 50 MB."""
 MAX_WAIT_FRAMES = 16
 """Frames held back, at most, until a batch of faces is full. On a GPU two batches are: so with 32 frames that wait for
-the detector (`look.py`), 31 for the tracker (`track.py`) and 32 for the restorer, and those in the queues, about 110
-pictures are in memory at 60 frames per second, 1.4 GB of 8-bit 4:2:0 at 4K; on a CPU (4, 31 and 16) 70, or 0.9 GB."""
+the detector (`look.py`), 31 for the tracker (`track.py`) and 32 for the restorer, 8 for the warm-up of a segment
+(`in_segments.py`; 24 with --temporal strong), and those in the queues, about 120 pictures are in memory at 60 frames
+per second, 1.5 GB of 8-bit 4:2:0 at 4K; on a CPU (4, 31, 16 and 8) 80, or 1 GB."""
 OnFrame = Callable[[RestoredFrame, Report], None]
 """Called after each frame is written; not for those that an earlier run has written. Raising here cancels the run."""
 

@@ -49,7 +49,9 @@ class PictureEncoder:
     Raises RestoreError when the encoder fails, TargetError when it does at the beginning, naming `target`.
     """
 
-    def __init__(self, encoding: Encoding, like: VideoInfo, target: Path, *, offset: int = 0) -> None:
+    def __init__(
+        self, encoding: Encoding, like: VideoInfo, target: Path, *, offset: int = 0, is_first: bool = True
+    ) -> None:
         self.warnings: list[str] = []
         self._encoding, self._like, self._target, self._offset = encoding, like, target, offset
         self._field_marker = FieldMarker()
@@ -59,7 +61,7 @@ class PictureEncoder:
         """With a fixed rate: the times of frames that the encoder still has, in order."""
         self._num_before = 0
         """How many frames came before the first in `_waiting_pts`."""
-        with translated_errors(target, encoding, like, begun=False):
+        with translated_errors(target, encoding, like, begun=not is_first):
             # Never written to: encoders ask what the container wants.
             self._container = av.open(os.devnull, mode="w", format=container_format(target.suffix))
             self._stream = add_picture_stream(self._container, encoding, like, target.suffix)

@@ -76,6 +76,7 @@ class VideoWriter:
         self._offset = 0
         self._begun = False
         self._own_encoder: PictureEncoder | None = None
+        self._has_encoded = False
         self._last_dts: int | None = None
         with contextlib.ExitStack() as files, self._translated_errors():
             temporary = files.enter_context(replaced_when_complete(target, folder=folder, check=check))
@@ -141,7 +142,8 @@ class VideoWriter:
     def encoder(self) -> PictureEncoder:
         """A new one for some frames in a row; what it gives may be muxed when what comes before has been."""
         assert self._begun, "the clock's offset is not known yet"
-        return PictureEncoder(self._encoding, self._like, self.target, offset=self._offset)
+        is_first, self._has_encoded = not self._has_encoded, True
+        return PictureEncoder(self._encoding, self._like, self.target, offset=self._offset, is_first=is_first)
 
     def mux(self, packets: Iterable[Encoded]) -> None:
         """Put encoded pictures in, and before each the tracks' packets that are due."""
