@@ -14,7 +14,7 @@ from vidrestore.loading import Models
 from vidrestore.options import Options
 from vidrestore.pipeline import restore_video
 from vidrestore.pixels import rgb_picture
-from vidrestore.tone import signal_delta, signal_of_view, view_of_signal
+from vidrestore.tone import signal_delta, view_of_signal
 from vidrestore.video.read import VideoReader
 
 
@@ -33,22 +33,38 @@ def test_light_is_as_bright_as_on_an_ordinary_screen(cd_m2: float, low: float, h
     assert low <= view_of_signal(np.float32([signal_of_light(cd_m2)]))[0] <= high
 
 
-def test_the_view_rises_with_the_signal_and_can_be_undone() -> None:
-    signal = np.linspace(0, 255, 4001).astype(np.float32)
-    view = view_of_signal(signal)
-    assert (np.diff(view) > 0).all()
-    assert np.abs(signal_of_view(view) - signal).max() < 0.01
+def light_of_signal(signal: float) -> float:
+    """SMPTE ST 2084, in cd/m2."""
+    root = (signal / 255) ** (1 / 78.84375)
+    return float(10_000 * (max(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125))
 
 
-def test_no_change_is_exactly_no_change_and_a_change_looks_as_wanted() -> None:
+def test_the_view_rises_with_the_signal() -> None:
+    assert (np.diff(view_of_signal(np.linspace(0, 255, 4001).astype(np.float32))) > 0).all()
+
+
+def test_no_change_is_exactly_no_change_and_a_change_of_skin_looks_as_wanted() -> None:
     rng = np.random.default_rng(1)
     signal = rng.uniform(-5, 260, (40, 40, 3)).astype(np.float32)
     assert not signal_delta(signal, np.zeros_like(signal)).any()
-    inside = rng.uniform(20, 200, (40, 40, 3)).astype(np.float32)
-    wanted = rng.uniform(-10, 10, inside.shape).astype(np.float32)
-    after = view_of_signal(inside + signal_delta(inside, wanted))
-    possible = np.clip(view_of_signal(inside) + wanted, 0, 255)
+    skin = rng.uniform(20, signal_of_light(100), (40, 40, 3)).astype(np.float32)
+    wanted = rng.uniform(-10, 10, skin.shape).astype(np.float32)
+    after = view_of_signal(skin + signal_delta(skin, wanted))
+    possible = np.clip(view_of_signal(skin) + wanted, 0, 255)
     assert np.abs(after - possible).max() < 0.05
+
+
+@pytest.mark.parametrize("cd_m2", [150, 203, 600, 1000, 4000])
+@pytest.mark.parametrize("delta", [-15, 3, 15])
+def test_bright_parts_change_by_no_larger_share_of_their_light_than_on_an_ordinary_screen(
+    cd_m2: float, delta: float
+) -> None:
+    """A bright edge that is 15 levels too bright would else shine with 1,000 cd/m2 beside a white wall of 203."""
+    signal = np.float32([signal_of_light(cd_m2)])
+    view = float(view_of_signal(signal)[0])
+    after = light_of_signal(float((signal + signal_delta(signal, np.float32([delta])))[0]))
+    on_screen = ((view + delta) / view) ** 2.4
+    assert after / cd_m2 == pytest.approx(on_screen, rel=0.02)
 
 
 class Brighter(IdentityRestorer):

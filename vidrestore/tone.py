@@ -25,26 +25,27 @@ NUM_STEPS = 1 << 14
 
 def view_of_signal(signal: NDArray[np.float32]) -> NDArray[np.float32]:
     """PQ of 0..255 (any shape, per channel) -> what to look at, 0..255. Values beyond are clipped."""
-    steps, view = _curve()
+    steps, view, _ = _curve()
     return np.interp(signal, steps, view).astype(np.float32)
 
 
-def signal_of_view(view: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The inverse."""
-    steps, shown = _curve()
-    return np.interp(view, shown, steps).astype(np.float32)
-
-
 def signal_delta(signal: NDArray[np.float32], view_delta: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The change of a PQ signal that changes its view so; exactly 0 where the view does not change."""
-    view = view_of_signal(signal)
-    change = signal_of_view(view + view_delta) - signal_of_view(view)
-    return np.where(view_delta == 0, np.float32(0), change)
+    """The change of a PQ signal that a change of its view stands for; exactly 0 where the view does not change.
+
+    Above the knee the view is squeezed, so that a few levels more would be five times the light: a restorer's slightly
+    bright edge would glare. Light changes by the share there by which it would on an ordinary screen.
+    """
+    steps, view, unsqueezed = _curve()
+    seen, plain = np.interp(signal, steps, view), np.interp(signal, steps, unsqueezed)
+    stretch = np.divide(plain, seen, out=np.ones_like(seen), where=seen > 0)
+    wanted = np.maximum(seen + view_delta, 0) * stretch
+    change = np.interp(wanted, unsqueezed, steps) - np.interp(plain, unsqueezed, steps)
+    return np.where(view_delta == 0, 0, change).astype(np.float32)
 
 
 @functools.cache
-def _curve() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(signal, view), both rising from 0 to 255."""
+def _curve() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """(signal, view, unsqueezed view), all rising from 0: the first two to 255, the last as far as light goes."""
     signal = np.linspace(0, 1, NUM_STEPS)
     light = _light_cd_m2(signal) / WHITE_CD_M2
     peak = PEAK_CD_M2 / WHITE_CD_M2
@@ -52,7 +53,7 @@ def _curve() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     # In proportion up to the knee, and from there on with no kink.
     above = KNEE + (1 - KNEE) * np.log1p(bend * np.maximum(light - KNEE, 0) / (peak - KNEE)) / math.log1p(bend)
     shown = np.where(light <= KNEE, light, above)
-    return 255 * signal, 255 * shown ** (1 / SCREEN_GAMMA)
+    return 255 * signal, 255 * shown ** (1 / SCREEN_GAMMA), 255 * light ** (1 / SCREEN_GAMMA)
 
 
 def _bend(peak: float) -> float:
