@@ -11,7 +11,7 @@ import pytest
 
 from vidrestore.errors import TargetError
 from vidrestore.frame import Frame
-from vidrestore.video.encode import EncodeSettings
+from vidrestore.video.encode_options import EncodeSettings
 from vidrestore.video.read import VideoReader
 from vidrestore.video.write import VideoWriter
 

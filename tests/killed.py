@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from tests.fakes import FAKE_SHA256, IdentityRestorer, face_at, fake_spec
 from vidrestore import work
 from vidrestore.face import Detection
-from vidrestore.faces_file import FacesFile
+from vidrestore.faces_file.write import FacesFile
 from vidrestore.loading import Models
 from vidrestore.models.remembered import RememberedDetector
 from vidrestore.options import Options

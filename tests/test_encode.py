@@ -1,4 +1,4 @@
-"""The encoder is settled before any work: the default always works, and a refusal names what would."""
+"""Which encoder and pixel format a picture gets: nothing is lost, or it is refused before any work."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -7,37 +7,15 @@ from pathlib import Path
 import av
 import pytest
 
-from tests.clips import CLIPS, picture_rgb
+from tests.clips import CLIPS
 from tests.copies import copy, read, refused, same_samples, times_s
-from vidrestore.errors import OptionsError, TargetError
+from tests.encodings import info, resolve
+from vidrestore.errors import TargetError
 from vidrestore.frame import ColorTags, VideoInfo
-from vidrestore.video import encode
-from vidrestore.video.encode import ENCODERS, Encoder, EncodeSettings, Encoding, can_open, resolve_encoding
+from vidrestore.video.encode_options import EncodeSettings
 from vidrestore.video.planes import planar_layout
 from vidrestore.video.read import VideoReader
 from vidrestore.video.write import VideoWriter
-
-
-def info(pix_fmt: str = "yuv420p", *, width_px: int = 64, height_px: int = 48, codec: str = "h264") -> VideoInfo:
-    layout = planar_layout(pix_fmt)
-    assert layout is not None
-    return VideoInfo(
-        width_px=width_px,
-        height_px=height_px,
-        layout=layout,
-        time_base=Fraction(1, 12800),
-        average_rate=Fraction(25),
-        num_frames_from_header=None,
-        duration_s=None,
-        codec=codec,
-        rotation_deg=0,
-        sample_aspect=Fraction(1),
-        color=ColorTags(0, 2, 2, 2),
-    )
-
-
-def resolve(like: VideoInfo, suffix: str = ".mp4", **settings: object) -> Encoding:
-    return resolve_encoding(EncodeSettings(**settings), like, suffix)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -116,83 +94,6 @@ def test_source_rgb_in_h264_stays_rgb() -> None:
     assert resolve(info("gbrp", codec="h264"), codec="source").encoder.name == "libx264rgb"
 
 
-PICTURE_FOR = {
-    "libx264": "yuv420p",
-    "libx264rgb": "gbrp",
-    "libx265": "yuv420p12le",
-    "ffv1": "yuv420p16le",
-    "libvpx-vp9": "yuv444p",
-    "libsvtav1": "yuv420p10le",
-    "prores_ks": "yuv422p10le",
-    "dnxhd": "yuv422p10le",
-    "mjpeg": "yuv422p",
-    "mpeg4": "yuv420p",
-    "mpeg2video": "yuv422p",
-    "h264_nvenc": "yuv444p",
-    "hevc_nvenc": "yuv420p10le",
-    "av1_nvenc": "yuv420p",
-}
-"""A pixel format that each encoder takes as it is."""
-
-
-@pytest.mark.parametrize("encoder", ENCODERS, ids=lambda encoder: encoder.name)
-def test_every_encoder_can_be_asked_for_by_name_or_codec_and_works(encoder: Encoder) -> None:
-    if encoder.is_hardware and not can_open(encoder.name):
-        pytest.skip("no NVIDIA card with a video encoder and its driver")
-    picture = info(PICTURE_FOR[encoder.name], width_px=256, height_px=128)
-    suffix = ".mov" if encoder.name == "dnxhd" else ".mkv"
-    by_name = resolve(picture, suffix, codec=encoder.name)
-    assert by_name.encoder is encoder
-    assert by_name.layout == picture.layout
-    assert encoder.is_hardware or resolve(picture, suffix, codec=encoder.codec).encoder is encoder
-    context = av.CodecContext.create(encoder.name, "w")
-    assert isinstance(context, av.VideoCodecContext)
-    context.width, context.height, context.pix_fmt = 256, 128, by_name.pix_fmt
-    context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
-    context.options = dict(by_name.options)
-    frame = av.VideoFrame.from_ndarray(picture_rgb(0, 256, 128), format="rgb24").reformat(format=by_name.pix_fmt)
-    frame.pts = 0
-    assert sum(packet.size for packet in [*context.encode(frame), *context.encode(None)]) > 0
-
-
-def test_prores_with_alpha_goes_into_prores_by_default_and_is_never_called_lossless() -> None:
-    decoded = info("yuva444p12le", codec="prores")  # its depth in FFmpeg's decoder; the encoder takes 10
-    for settings in ({}, {"codec": "source"}):
-        encoding = resolve(decoded, ".mov", **settings)
-        assert (encoding.encoder.name, encoding.pix_fmt) == ("prores_ks", "yuva444p10le")
-        assert encoding.options["profile"] == "4444"
-    assert resolve(decoded, ".mkv").encoder.name == "ffv1"
-    assert resolve(info("yuv444p12le", codec="prores"), ".mov").encoder.name == "libx265"  # holds all 12 bits
-    with pytest.raises(TargetError, match=r"cannot hold 64x48 yuva444p12le without loss; use --codec ffv1 .* \.mkv"):
-        resolve(decoded, ".mov", lossless=True)
-    with pytest.raises(TargetError, match="cannot hold 64x48 yuva444p16le"):
-        resolve(info("yuva444p16le"), ".mov")
-
-
-def test_crf_and_preset_reach_the_encoder() -> None:
-    encoding = resolve(info(), crf=23, preset="slow")
-    assert (encoding.options["crf"], encoding.options["preset"]) == ("23", "slow")
-    assert resolve(info()).options["crf"] == "15"
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"crf": 60}, "crf is 60; libx264 takes 0 to 51"),
-        ({"preset": "warp"}, "preset is 'warp'; libx264 has ultrafast, superfast"),
-        ({"codec": "ffv1", "crf": 3}, "ffv1 has no such setting: leave --crf out"),
-        ({"codec": "mpeg4", "preset": "slow"}, "mpeg4 has none: leave --preset out"),
-        (
-            {"codec": "theora"},
-            "codec is 'theora'; it must be auto, source, or one of av1, av1_nvenc, dnxhd, ffv1, h264",
-        ),
-    ],
-)
-def test_a_setting_that_the_encoder_lacks_is_refused(settings: dict[str, object], message: str) -> None:
-    with pytest.raises(OptionsError, match=message):
-        resolve(info(), **settings)
-
-
 @pytest.mark.parametrize(
     ("like", "suffix", "settings", "message"),
     [
@@ -215,45 +116,10 @@ def test_what_cannot_fit_is_refused_with_the_way_out(
         resolve(like, suffix, **settings)
 
 
-def test_interlaced_coding_is_used_where_each_field_has_whole_chroma_rows() -> None:
-    top_first = replace(info(), field_order=2)
-    assert resolve(top_first).options["x264-params"].endswith("tff=1")
-    assert resolve(replace(top_first, field_order=3)).options["x264-params"].endswith("bff=1")
-    assert "flags" not in resolve(replace(top_first, height_px=486)).options  # x264 refuses it
-    assert "flags" not in resolve(info()).options
-
-
 def test_pixels_that_are_not_square_prefer_an_encoder_that_can_say_so() -> None:
     wide = replace(info(), sample_aspect=Fraction(16, 11))
     assert resolve(wide, ".mkv", lossless=True).encoder.name == "libx264"
     assert resolve(wide, ".mp4").encoder.name == "libx264"
-
-
-@pytest.mark.parametrize(
-    ("quality", "pix_fmt", "suffix", "encoder", "crf"),
-    [
-        ("master", "yuv420p", ".mov", "prores_ks", None),
-        ("master", "yuv420p", ".mp4", "libx264", "10"),
-        ("master", "yuv420p10le", ".mp4", "libx265", "10"),
-        ("share", "yuv420p", ".mp4", "libx264", "21"),
-        ("share", "yuv420p", ".webm", "libvpx-vp9", "24"),
-        (None, "yuv420p", ".mov", "libx264", "15"),
-    ],
-)
-def test_a_quality_by_name_chooses_encoder_and_rate_factor(
-    quality: str | None, pix_fmt: str, suffix: str, encoder: str, crf: str | None
-) -> None:
-    encoding = resolve(info(pix_fmt), suffix, quality=quality)
-    assert (encoding.encoder.name, encoding.options.get("crf")) == (encoder, crf)
-
-
-def test_a_master_is_finer_than_the_default_and_a_shared_copy_smaller(tmp_path: Path) -> None:
-    source, sizes = CLIPS["h264"].make(tmp_path), []
-    for quality in ("share", None, "master"):
-        target = tmp_path / f"{quality}.mp4"
-        copy(source, target, EncodeSettings(quality=quality))  # type: ignore[arg-type]
-        sizes.append(target.stat().st_size)
-    assert sizes == sorted(set(sizes))
 
 
 def full(pix_fmt: str = "yuv420p", tags: tuple[int, int, int] = (5, 5, 6)) -> VideoInfo:
@@ -369,43 +235,6 @@ def test_mxf_is_written_with_its_sound_time_code_and_clock(
 def test_mxf_refuses_sound_that_it_has_no_name_for(tmp_path: Path) -> None:
     message = refused(CLIPS["h264"].make(tmp_path), tmp_path / "copy.mxf")
     assert ".mxf cannot hold the source's audio track 1 (aac); end the output in .mp4 or .mkv or .mov" in message
-
-
-def test_an_encoder_in_hardware_that_is_not_here_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encode, "can_open", lambda name: False)
-    message = "codec is 'hevc_nvenc', which needs an NVIDIA card .* use --codec hevc"
-    with pytest.raises(OptionsError, match=message):
-        resolve(info(), codec="hevc_nvenc")
-    assert resolve(info(), codec="hevc").encoder.name == "libx265"
-
-
-@pytest.mark.parametrize(
-    ("codec", "pix_fmt", "settings", "encoded_as", "options"),
-    [
-        ("h264_nvenc", "yuv420p", {}, "yuv420p", {"rc": "vbr", "cq": "15", "b": "0", "preset": "p7"}),
-        ("hevc_nvenc", "yuv420p10le", {"crf": 20}, "p010le", {"cq": "20"}),
-        ("hevc_nvenc", "yuv444p", {"lossless": True}, "yuv444p", {"tune": "lossless", "rc": "constqp", "qp": "0"}),
-        ("av1_nvenc", "yuv420p", {"quality": "share", "preset": "p4"}, "yuv420p", {"cq": "24", "preset": "p4"}),
-    ],
-)
-def test_an_encoder_in_hardware_is_used_when_asked_for_by_its_name(
-    codec: str,
-    pix_fmt: str,
-    settings: dict[str, object],
-    encoded_as: str,
-    options: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(encode, "can_open", lambda name: True)
-    encoding = resolve(info(pix_fmt), codec=codec, **settings)
-    assert (encoding.encoder.name, encoding.pix_fmt) == (codec, encoded_as)
-    assert options.items() <= encoding.options.items()
-
-
-def test_an_encoder_in_hardware_gets_no_depth_that_it_would_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encode, "can_open", lambda name: True)
-    with pytest.raises(TargetError, match="hevc in .mkv cannot hold 64x48 yuv420p12le"):
-        resolve(info("yuv420p12le"), ".mkv", codec="hevc_nvenc")  # FFmpeg would take it as 16 bits, and keep 10
 
 
 def test_a_size_that_codecs_crop_to_is_kept(tmp_path: Path) -> None:

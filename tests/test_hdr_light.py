@@ -9,7 +9,7 @@ import pytest
 from tests.clips import CLIPS
 from tests.copies import copy, read, same_samples
 from vidrestore.frame import HdrLight, MasteringDisplay
-from vidrestore.video.encode import EncodeSettings
+from vidrestore.video.encode_options import EncodeSettings
 from vidrestore.video.hdr_light import carrier, encoder_options, hdr_light_of
 from vidrestore.video.read import VideoReader
 from vidrestore.video.source import first_picture

@@ -16,7 +16,8 @@ from tests.faces import face_at, yuv_frame
 from tests.fakes import IdentityRestorer, fake_spec
 from vidrestore.errors import OptionsError, SourceError
 from vidrestore.face import PlacedFace, SkippedFace, TrackedFace, template_px
-from vidrestore.faces_file import FacesFile, ListedFaces, read_faces_file
+from vidrestore.faces_file.read import ListedFaces, read_faces_file
+from vidrestore.faces_file.write import FacesFile
 from vidrestore.fields import FieldPairs
 from vidrestore.frame import Frame, FrameFaces, RestoredFrame
 from vidrestore.layout import PixelLayout

@@ -10,7 +10,7 @@ import pytest
 from tests.clips import CLIPS, picture_rgb
 from vidrestore.frame import VideoInfo
 from vidrestore.video.color_tags import CHROMA_LOCATIONS
-from vidrestore.video.encode import EncodeSettings
+from vidrestore.video.encode_options import EncodeSettings
 from vidrestore.video.marks import FieldMarker, marks_of
 from vidrestore.video.read import VideoReader
 from vidrestore.video.write import VideoWriter

@@ -15,7 +15,7 @@ from tests.copies import copy
 from vidrestore.errors import TargetError
 from vidrestore.frame import VideoInfo
 from vidrestore.space import NUM_COPIES, check_space, samples_per_frame
-from vidrestore.video.encode import EncodeSettings
+from vidrestore.video.encode_options import EncodeSettings
 from vidrestore.video.read import VideoReader
 
 GB = 10**9

@@ -28,7 +28,7 @@ from vidrestore.frame import RestoredFrame
 from vidrestore.options import Options
 from vidrestore.pipeline import analyze_video, restore_video
 from vidrestore.report import Report
-from vidrestore.verify import VerifyError
+from vidrestore.verify.pair import VerifyError
 from vidrestore.video.packets import PacketsFile
 from vidrestore.video.picture import Encoded
 

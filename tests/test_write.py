@@ -27,7 +27,9 @@ from tests.copies import (
 )
 from vidrestore.errors import RestoreError, SourceError, TargetError
 from vidrestore.frame import ColorTags, Frame
-from vidrestore.video.encode import ENCODERS, EncodeSettings, Encoding
+from vidrestore.video.encode import Encoding
+from vidrestore.video.encode_options import EncodeSettings
+from vidrestore.video.encoders import ENCODERS
 from vidrestore.video.picture import encodable_frame
 from vidrestore.video.planes import planar_layout, planes_of
 from vidrestore.video.read import VideoReader

@@ -196,7 +196,8 @@ def analyze(input: Path, faces: Path | None, config: Path | None, quiet: bool, *
     Choose among the tracks with --tracks, or edit the file: delete faces, set a face's "strength" or "restored", or
     add to "edits" what becomes of a track, such as {"track_id": 2, "from_s": 1.5, "to_s": 4, "strength": 0.5}.
     """
-    from vidrestore.faces_file import read_faces_file, tracks_of
+    from vidrestore.faces_file.read import read_faces_file
+    from vidrestore.faces_file.summary import tracks_of
     from vidrestore.images import is_image
     from vidrestore.pipeline import analyze_video
     from vidrestore.progress import Progress
@@ -250,7 +251,7 @@ def target_for(source: Path, output: str | None) -> Path:
     """What to write for an output as it was typed."""
     from vidrestore.images import is_image
     from vidrestore.video.sequence import is_sequence
-    from vidrestore.video.write_sequence import default_target, resolved_target
+    from vidrestore.video.sequence_target import default_target, resolved_target
 
     if output is None and is_sequence(source):
         return default_target(source)

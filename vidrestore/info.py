@@ -9,8 +9,9 @@ from vidrestore.models.backends.pytorch import load_detector
 from vidrestore.models.catalog import EMBEDDED_DETECTOR
 from vidrestore.stages.detect import detect_faces
 from vidrestore.video.probe import ContainerInfo, StreamInfo, probe
+from vidrestore.video.read_sequence import SequenceReader
 from vidrestore.video.sample import NUM_SAMPLED_FRAMES, sample_frames
-from vidrestore.video.sequence import SequenceReader, is_sequence
+from vidrestore.video.sequence import is_sequence
 
 
 def describe(path: Path) -> Iterator[str]:

@@ -20,26 +20,23 @@ from numpy.typing import NDArray
 from vidrestore.allocator import give_back_freed_memory
 from vidrestore.compare import comparing_writer, side_by_side
 from vidrestore.errors import OptionsError, SourceError, TargetError
-from vidrestore.faces_file import FacesFile, frame_entry
+from vidrestore.faces_file.write import FacesFile, frame_entry
 from vidrestore.frame import Frame, RestoredFrame, VideoInfo
 from vidrestore.options import Options
 from vidrestore.report import Report
 from vidrestore.space import check_space
 from vidrestore.target import check_target, writing
-from vidrestore.verify import MIN_PSNR_DB, sha256_of, verify_output
-from vidrestore.video.encode import EncodeSettings
+from vidrestore.verify.output import sha256_of, verify_output
+from vidrestore.verify.samples import MIN_PSNR_DB
+from vidrestore.video.encode_image import ImageEncoder
+from vidrestore.video.encode_options import EncodeSettings
+from vidrestore.video.image_notes import has_notes, notes_lost
 from vidrestore.video.packets import PacketsFile, read_packets
 from vidrestore.video.picture import PictureEncoder
-from vidrestore.video.sequence import find_sequence, has_notes, is_sequence, source_facts, stand_in
+from vidrestore.video.sequence import find_sequence, is_sequence, source_facts, stand_in
+from vidrestore.video.sequence_target import check_sequence_target, is_sequence_target, place_of
 from vidrestore.video.write import VideoWriter
-from vidrestore.video.write_sequence import (
-    ImageEncoder,
-    SequenceWriter,
-    check_sequence_target,
-    is_sequence_target,
-    notes_lost,
-    place_of,
-)
+from vidrestore.video.write_sequence import SequenceWriter
 from vidrestore.work import WorkFolder, placed_before, segment_number
 
 log = logging.getLogger("vidrestore")

@@ -18,7 +18,8 @@ from pathlib import Path
 from vidrestore.background import Background
 from vidrestore.device.lane import restored_on_device, works_on_device
 from vidrestore.face import PlacedFace
-from vidrestore.faces_file import FacesFile, ListedFaces, read_faces_file
+from vidrestore.faces_file.read import ListedFaces, read_faces_file
+from vidrestore.faces_file.write import FacesFile
 from vidrestore.fields import FieldPairs
 from vidrestore.frame import Frame, FrameFaces, RestoredFrame, VideoInfo
 from vidrestore.loading import Models, load_models
@@ -40,7 +41,7 @@ from vidrestore.stages.track import FaceTracker, track_faces
 from vidrestore.target import check_target
 from vidrestore.video.read import open_reader
 from vidrestore.video.sample import sample_frames
-from vidrestore.video.write_sequence import resolved_target
+from vidrestore.video.sequence_target import resolved_target
 from vidrestore.work import job_of, segment_number
 
 QUEUE_FRAMES = 4

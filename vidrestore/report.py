@@ -59,7 +59,7 @@ class Report:
     num_tracks: int = 0
     """A track is one face followed through one scene; the same person counts again after a cut."""
     verified: bool = False
-    """The output was read back and compared with the source (`verify.py`)."""
+    """The output was read back and compared with the source (`verify/`)."""
     source_sha256: str = ""
     target_sha256: str = ""
     """Of a verified run."""

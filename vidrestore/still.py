@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vidrestore.compare import side_by_side
 from vidrestore.errors import OptionsError
-from vidrestore.faces_file import FacesFile
+from vidrestore.faces_file.write import FacesFile
 from vidrestore.frame import Frame, RestoredFrame
 from vidrestore.images import check_image_target, frame_from_rgb, read_image, rgb_from_frame, write_image
 from vidrestore.loading import Models, load_models

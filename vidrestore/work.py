@@ -34,7 +34,8 @@ from vidrestore.errors import InputError, OptionsError, TargetError
 from vidrestore.options import Options
 from vidrestore.report import Report
 from vidrestore.target import flush_to_disk, writing
-from vidrestore.verify import VerifyError, sha256_of
+from vidrestore.verify.output import sha256_of
+from vidrestore.verify.pair import VerifyError
 from vidrestore.video.sequence import source_facts
 
 log = logging.getLogger("vidrestore")

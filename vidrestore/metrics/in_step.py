@@ -9,7 +9,8 @@ from types import TracebackType
 import numpy as np
 
 from vidrestore.errors import SourceError
-from vidrestore.faces_file import ListedFace, ListedFaces, read_faces_file
+from vidrestore.faces_file.entries import ListedFace
+from vidrestore.faces_file.read import ListedFaces, read_faces_file
 from vidrestore.frame import Frame
 from vidrestore.models.spec import FaceDetector
 from vidrestore.options import Options

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vidrestore.errors import InputError
 from vidrestore.face import eye_distance_px, template_px
-from vidrestore.faces_file import ListedFace
+from vidrestore.faces_file.entries import ListedFace
 from vidrestore.metrics.identity import FaceRecogniser, identity_similarity
 from vidrestore.metrics.in_step import REFERENCE, SOURCE, Frames, VideosInStep
 from vidrestore.metrics.kept_pictures import KeptPictures, TrackPictures

@@ -11,7 +11,8 @@ import numpy as np
 
 from vidrestore.errors import OptionsError, SourceError
 from vidrestore.face import PlacedFace, SkippedFace, TrackedFace, template_px
-from vidrestore.faces_file import ListedFace, ListedFaces, ListedFrame, spans_a_face, tracks_there
+from vidrestore.faces_file.entries import ListedFace, ListedFrame, spans_a_face
+from vidrestore.faces_file.read import ListedFaces, tracks_there
 from vidrestore.frame import Frame, FrameFaces
 from vidrestore.models.spec import ModelSpec
 from vidrestore.stages.align import MAX_CROP_SIDE_IN_FRAMES

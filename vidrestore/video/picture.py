@@ -19,15 +19,9 @@ from vidrestore.frame import Fields, Frame, VideoInfo
 from vidrestore.layout import PixelLayout, Plane
 from vidrestore.target import writing
 from vidrestore.video.color_tags import FULL_RANGE, UNSPECIFIED_RANGE, range_tag
-from vidrestore.video.encode import (
-    FRAME_COUNTING_CONTAINERS,
-    INTERLACING_CODECS,
-    QUICKTIME_CONTAINERS,
-    WAY_OUT,
-    Encoding,
-    container_format,
-    light_goes_into_container,
-)
+from vidrestore.video.containers import FRAME_COUNTING_CONTAINERS, QUICKTIME_CONTAINERS, container_format
+from vidrestore.video.encode import WAY_OUT, Encoding, light_goes_into_container
+from vidrestore.video.encoders import INTERLACING_CODECS
 from vidrestore.video.hdr_light import carrier
 from vidrestore.video.marks import CAPTIONED_CODECS, FIELD_MARKING_CODECS, FieldMarker, captioned
 from vidrestore.video.planes import av_frame_of, planes_of

@@ -21,8 +21,9 @@ from vidrestore.video.decode import PatientDecoder
 from vidrestore.video.hdr_light import hdr_light_of
 from vidrestore.video.marks import FIELD_MARKING_CODECS, captions_of, left_out_of, marks_of
 from vidrestore.video.planes import layout_of, planes_of
+from vidrestore.video.read_sequence import SequenceReader
 from vidrestore.video.sample import matching_decord_reader
-from vidrestore.video.sequence import SequenceReader, is_sequence
+from vidrestore.video.sequence import is_sequence
 from vidrestore.video.source import (
     FALLBACK_RATE_HZ,
     MAX_DAMAGED_IN_A_ROW,

@@ -15,7 +15,8 @@ from vidrestore.errors import SourceError
 from vidrestore.frame import Frame
 from vidrestore.video.color_tags import default_siting
 from vidrestore.video.planes import layout_of, planes_of
-from vidrestore.video.sequence import SequenceReader, is_sequence
+from vidrestore.video.read_sequence import SequenceReader
+from vidrestore.video.sequence import is_sequence
 from vidrestore.video.source import (
     SEEK_MARGIN_S,
     chosen_video_stream,

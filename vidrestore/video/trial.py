@@ -12,7 +12,8 @@ from vidrestore.errors import VidrestoreError
 from vidrestore.frame import Fields, Frame, HdrLight, VideoInfo
 from vidrestore.layout import Plane
 from vidrestore.video.color_tags import CHROMA_LOCATIONS, KNOWN_MATRICES, RGB_MATRIX, UNSPECIFIED
-from vidrestore.video.encode import QUICKTIME_CONTAINERS, Encoding, container_format
+from vidrestore.video.containers import QUICKTIME_CONTAINERS, container_format
+from vidrestore.video.encode import Encoding
 from vidrestore.video.picture import PictureEncoder, add_picture_stream, rate_of
 from vidrestore.video.read import VideoReader
 

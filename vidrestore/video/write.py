@@ -14,12 +14,9 @@ import av.container
 from vidrestore.errors import RestoreError, TargetError
 from vidrestore.frame import Frame, VideoInfo
 from vidrestore.target import replaced_when_complete
-from vidrestore.video.encode import (
-    QUICKTIME_CONTAINERS,
-    EncodeSettings,
-    container_format,
-    resolve_encoding,
-)
+from vidrestore.video.containers import QUICKTIME_CONTAINERS, container_format
+from vidrestore.video.encode import resolve_encoding
+from vidrestore.video.encode_options import EncodeSettings
 from vidrestore.video.picture import Encoded, PictureEncoder, add_picture_stream, translated_errors
 from vidrestore.video.source import KEPT_BYTES
 from vidrestore.video.tracks import CopiedTracks
