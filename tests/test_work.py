@@ -199,6 +199,34 @@ def test_a_stop_says_what_is_kept_and_short_work_leaves_nothing(source: Path, tm
     ]
 
 
+def test_a_stop_before_the_first_frame_does_not_deny_earlier_work(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    stop(source, target, 50)
+    with pytest.raises(KeyboardInterrupt) as stopped, work.WorkFolder(target) as kept:
+        raise KeyboardInterrupt
+    assert stopped.value.__notes__ == [f"what an earlier run has finished is kept in {kept.path}"]
+
+
+def test_that_an_output_was_placed_is_forgotten_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is killed while it clears up may be repeated without --overwrite."""
+    deleted: list[str] = []
+    unlink = os.unlink
+
+    def noted(path: str, **words: Any) -> None:
+        deleted.append(Path(path).name)
+        unlink(path, **words)
+
+    with work.WorkFolder(tmp_path / "out.mp4") as kept:
+        for number in range(3):
+            kept.begin_segment(number)
+            kept.finish_segment(number, {})
+        kept.place(tmp_path / "out.mp4")
+        monkeypatch.setattr(os, "unlink", noted)
+    assert deleted.count("segment.json") == 3
+    assert deleted.index("placed.json") > max(at for at, name in enumerate(deleted) if name == "segment.json")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_costs_no_finished_work(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
     restore_video(source, whole, Options(device="cpu"), models=killed.models())

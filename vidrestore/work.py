@@ -159,15 +159,20 @@ class WorkFolder:
         if error is not None and num_finished and not is_useless:
             self._lock.release()
             num_frames = sum(segment["num_frames"] for segment in self._finished.values())
+            way_on = "the same command goes on from there"
+            if isinstance(error, VerifyError):
+                way_on = "delete it to make them anew"
             if num_frames:
-                way_on = "the same command goes on from there"
-                if isinstance(error, VerifyError):
-                    way_on = "delete it to make them anew"
                 error.add_note(f"{num_frames} frames are finished and kept in {self.path}: {way_on}")
+            elif not is_users:  # stopped before it had looked
+                error.add_note(f"what an earlier run has finished is kept in {self.path}")
             return
-        # First what tells of finished work, so that a kill in the middle of this leaves nothing to go on from.
+        # First what tells of finished work, so that a kill in the middle of this leaves nothing to go on from; last what
+        # tells of files that have their places, so that the same command may still replace them.
         with contextlib.suppress(OSError):
             (self.path / "job.json").unlink(missing_ok=True)
+        for folder in self._segments():
+            shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.release()
         if os.name == "nt":  # where the open lock could not be deleted
