@@ -1,42 +1,59 @@
-"""Marks by which players leave out the edges are not lost in silence."""
+"""Marks by which players leave out the edges stay, or a warning says that they are lost."""
 
-import io
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 
-import av
-import av.container
 import pytest
 
-from tests.clips import picture_rgb
-from tests.copies import copy
-from vidrestore.video.hdr_light import _element, _whole
+from tests.clips import CLIPS
+from tests.copies import copy, read, same_samples
+from vidrestore.frame import Cropping
+from vidrestore.video.encode_options import EncodeSettings
+from vidrestore.video.read import VideoReader
+from vidrestore.video.write import VideoWriter
+
+MARKS = Cropping(top_px=2, bottom_px=4, left_px=6, right_px=0)
+
+
+def marked(folder: Path, suffix: str) -> Path:
+    source, path = CLIPS["silent"].make(folder), folder / f"marked{suffix}"
+    with VideoReader(source) as reader:
+        like = replace(reader.info, cropping=MARKS)
+        encode = EncodeSettings("ffv1", lossless=True)
+        with VideoWriter(path, like=like, source=source, encode=encode) as writer:
+            for frame in reader.frames():
+                writer.write(frame)
+    return path
+
+
+def cropping(path: Path) -> Cropping | None:
+    with VideoReader(path) as reader:
+        return reader.info.cropping
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
-def test_cropping_marks_that_are_left_out_are_named(suffix: str, tmp_path: Path) -> None:
-    source, target = tmp_path / f"cropped{suffix}", tmp_path / "copy.mkv"
-    with marked_to_be_cropped(top=2, bottom=4, left=6, right=8) as template, av.open(str(source), "w") as output:
-        stream = output.add_stream_from_template(template.streams.video[0], opaque=False)
-        context = stream.codec_context
-        context.width, context.height, context.pix_fmt, context.time_base = 64, 48, "yuv420p", Fraction(1, 25)
-        for index in range(3):
-            frame = av.VideoFrame.from_ndarray(picture_rgb(index, 64, 48), format="rgb24").reformat(format="yuv420p")
-            frame.pts, frame.time_base = index, Fraction(1, 25)
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-    marks = "the cropping marks (top 2 px, bottom 4 px, left 6 px, right 8 px) are left out"
-    frames = copy(source, target, warns=marks)
-    assert (frames[0].width_px, frames[0].height_px) == (64, 48)
+def test_they_are_read_and_all_samples_are_there(suffix: str, tmp_path: Path) -> None:
+    path = marked(tmp_path, suffix)
+    assert cropping(path) == MARKS
+    assert same_samples(read(path), read(CLIPS["silent"].make(tmp_path)))
 
 
-def marked_to_be_cropped(**sides: int) -> av.container.InputContainer:
-    """A Matroska header of an FFV1 track with PixelCrop elements, for a stream to be made from; PyAV cannot."""
-    ids = {"top": "54BB", "bottom": "54AA", "left": "54CC", "right": "54DD"}
-    marks = [_whole(ids[side], size_px) for side, size_px in sides.items()]
-    video = _element("E0", _whole("B0", 64), _whole("BA", 48), *marks)
-    track = _element("AE", _whole("D7", 1), _whole("73C5", 1), _whole("83", 1), _element("86", b"V_FFV1"), video)
-    cluster = _element("1F43B675", _whole("E7", 0), _element("A3", b"\x81\0\0\x80" + bytes(16)))
-    clock = _element("1549A966", _whole("2AD7B1", 1_000_000))
-    segment = _element("18538067", clock, _element("1654AE6B", track), cluster)
-    return av.open(io.BytesIO(_element("1A45DFA3", _element("4282", b"matroska")) + segment), format="matroska")
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [("h264", ".mp4"), ("h264", ".mkv"), ("h264", ".mov"), ("hevc", ".mp4"), ("hevc", ".mkv"), ("ffv1", ".mkv")]
+    + [("vp9", ".webm"), ("vp9", ".mp4"), ("mpeg2", ".mkv"), ("mpeg2", ".mov"), ("mpeg4", ".mp4")]
+    + [("mjpeg", ".mkv"), ("prores", ".mov"), ("prores", ".mkv")],
+)
+def test_they_are_kept(codec: str, suffix: str, tmp_path: Path) -> None:
+    source, target = marked(tmp_path, ".mkv"), tmp_path / f"copy{suffix}"
+    codec = {"mpeg2": "mpeg2video"}.get(codec, codec)
+    frames = copy(source, target, EncodeSettings(codec), warns="chroma samples lie at" if codec == "mjpeg" else None)
+    assert cropping(target) == MARKS
+    assert len(read(target)) == len(frames)
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("h264", ".ts"), ("mpeg4", ".avi"), ("av1", ".mp4"), ("auto", ".mxf")])
+def test_where_they_have_no_place_a_warning_names_them(codec: str, suffix: str, tmp_path: Path) -> None:
+    marks = "loses the cropping marks (top 2 px, bottom 4 px, left 6 px): players will show the whole picture"
+    copy(marked(tmp_path, ".mkv"), tmp_path / f"copy{suffix}", EncodeSettings(codec), warns=marks)
+    assert cropping(tmp_path / f"copy{suffix}") is None

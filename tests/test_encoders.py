@@ -9,6 +9,7 @@ from tests.clips import picture_rgb
 from tests.encodings import info, resolve
 from vidrestore.errors import OptionsError, TargetError
 from vidrestore.video import encode
+from vidrestore.video.encode_options import PRORES_4444
 from vidrestore.video.encoders import ENCODERS, Encoder, can_open
 
 PICTURE_FOR = {
@@ -55,7 +56,7 @@ def test_prores_with_alpha_goes_into_prores_by_default_and_is_never_called_lossl
     for settings in ({}, {"codec": "source"}):
         encoding = resolve(decoded, ".mov", **settings)
         assert (encoding.encoder.name, encoding.pix_fmt) == ("prores_ks", "yuva444p10le")
-        assert encoding.options["profile"] == "4444"
+        assert encoding.options["profile"] == PRORES_4444
     assert resolve(decoded, ".mkv").encoder.name == "ffv1"
     assert resolve(info("yuv444p12le", codec="prores"), ".mov").encoder.name == "libx265"  # holds all 12 bits
     with pytest.raises(TargetError, match=r"cannot hold 64x48 yuva444p12le without loss; use --codec ffv1 .* \.mkv"):

@@ -10,7 +10,7 @@ from tests.clips import CLIPS
 from tests.copies import copy, read, same_samples
 from vidrestore.frame import HdrLight, MasteringDisplay
 from vidrestore.video.encode_options import EncodeSettings
-from vidrestore.video.hdr_light import carrier, encoder_options, hdr_light_of
+from vidrestore.video.hdr_light import encoder_options, hdr_light_of
 from vidrestore.video.read import VideoReader
 from vidrestore.video.source import first_picture
 from vidrestore.video.write import VideoWriter
@@ -100,9 +100,7 @@ def test_the_texts_for_encoders_are_in_their_units() -> None:
     assert encoder_options(LIGHT, "mpeg4") is None
 
 
-def test_the_carrier_is_a_file_that_ffmpeg_reads(tmp_path: Path) -> None:
-    with carrier(LIGHT, "ffv1") as template:
-        assert template.streams.video[0].codec_context.name == "ffv1"
+def test_a_picture_without_them_has_none(tmp_path: Path) -> None:
     picture = first_picture(CLIPS["silent"].make(tmp_path), 0)
     assert picture is not None
     assert hdr_light_of(picture, "h264") is None

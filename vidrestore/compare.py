@@ -40,5 +40,5 @@ def comparing_writer(
 ) -> VideoWriter:
     """For pictures of twice the size, with the source's clock and sound, at the default quality."""
     width_px, height_px = _doubled_px(like.width_px, like.height_px, like.rotation_deg in (90, 270))
-    doubled = replace(like, width_px=width_px, height_px=height_px)
+    doubled = replace(like, width_px=width_px, height_px=height_px, cropping=None)
     return VideoWriter(target, like=doubled, source=source, start_s=start_s, end_s=end_s, folder=folder)

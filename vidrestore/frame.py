@@ -48,6 +48,8 @@ class VideoInfo:
     """Which of the source's streams this is, counted among all; None: the first video stream."""
     light: "HdrLight | None" = None
     """How bright an HDR picture was mastered, where the stream says so."""
+    cropping: "Cropping | None" = None
+    """What players are told to leave out; all planes have it all the same."""
 
     @property
     def fields(self) -> Fields:
@@ -66,6 +68,20 @@ class ColorTags:
     matrix: int
     primaries: int
     transfer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cropping:
+    """What a container tells players to leave out at the edges of each picture as it is stored."""
+
+    top_px: int = 0
+    bottom_px: int = 0
+    left_px: int = 0
+    right_px: int = 0
+
+    def __str__(self) -> str:
+        sides = ("top", "bottom", "left", "right")
+        return ", ".join(f"{side} {getattr(self, f'{side}_px')} px" for side in sides if getattr(self, f"{side}_px"))
 
 
 @dataclass(frozen=True, slots=True)

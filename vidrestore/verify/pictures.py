@@ -45,6 +45,8 @@ def compare_infos(pair: Pair, before: VideoInfo, after: VideoInfo, *, lossless: 
         same("pixel shape", *shapes)
     if not pair.announced("loses the rotation or mirroring"):
         same("display matrix", before.display_matrix, after.display_matrix)
+    if not pair.announced("loses the cropping marks"):
+        same("cropping", before.cropping, after.cropping)
     if not pair.announced("loses the mark that pictures are") and (after.fields or _marks_fields(after)):
         same("order of fields", before.fields or "progressive", after.fields or "progressive")
     same_chroma = _subsampling(before) == _subsampling(after) and before.layout.log2_chroma_w > 0

@@ -19,7 +19,6 @@ from vidrestore.video.containers import (
 )
 from vidrestore.video.encode_options import EncodeSettings, options_for
 from vidrestore.video.encoders import ENCODERS, Encoder, can_open
-from vidrestore.video.hdr_light import MATROSKA_CODECS
 from vidrestore.video.planes import packing_of, planar_layout
 
 AUTO_8_BIT: tuple[str, ...] = ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1", "ffv1", "mpeg2video")
@@ -181,12 +180,6 @@ def _says_range(encoder: Encoder, layout: PixelLayout, like: VideoInfo, containe
     if container in QUICKTIME_CONTAINERS - {"mov"}:  # its colr box is written when all of these are told
         return UNSPECIFIED not in (like.color.matrix, like.color.primaries, like.color.transfer)
     return container in MATROSKA_CONTAINERS | {"mxf"}
-
-
-def light_goes_into_container(like: VideoInfo, encoder: Encoder, suffix: str) -> bool:
-    """Whether static HDR metadata are the container's to hold, and it does."""
-    holds = container_format(suffix) in MATROSKA_CONTAINERS | QUICKTIME_CONTAINERS
-    return like.light is not None and encoder.name in MATROSKA_CODECS and holds
 
 
 def _refusal(settings: EncodeSettings, like: VideoInfo, suffix: str, candidates: list[Encoder]) -> str:

@@ -23,6 +23,8 @@ default: master has 1.8 to 2.0 times the bytes with x264, 1.9 to 2.2 with x265, 
 of the bytes, and 1.3 to 3.6 dB less, 41.5 dB at worst."""
 COARSER_CRF_STEPS = 2
 """Rate factors that count to 63 take this many times the steps up: 24 is near what VP9 and AV1 are used with."""
+PRORES_422_HQ, PRORES_4444 = "3", "4"
+"""By number, which all of FFmpeg's ProRes encoders understand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def _asked_for(settings: EncodeSettings, encoder: Encoder, layout: PixelLayout, 
     elif settings.crf is not None:
         raise OptionsError(f"crf is {settings.crf}; {encoder.name} has no such setting: leave --crf out")
     if encoder.name == "prores_ks":
-        options["profile"] = "4444" if layout.log2_chroma_w == 0 else "hq"
+        options["profile"] = PRORES_4444 if layout.log2_chroma_w == 0 else PRORES_422_HQ
     if encoder.name == "dnxhd":
         options["profile"] = {(8, 1): "dnxhr_hq", (10, 1): "dnxhr_hqx"}.get(
             (layout.depth_bits, layout.log2_chroma_w), "dnxhr_444"

@@ -1,23 +1,17 @@
 """Static HDR metadata from the source's pictures into the output: PyAV reads them, but has no property to write them.
 
-Encoders of H.264, HEVC and AV1 take them as text. For the others the container holds them, and takes them over from the
-stream that it is told to resemble: a Matroska header in memory that says no more than these.
+Encoders of H.264, HEVC and AV1 take them as text. For the others the container holds them (`carrier.py`).
 """
 
-import io
 import struct
-from collections.abc import Mapping
 from fractions import Fraction
 
 import av
-import av.container
 from av.sidedata.sidedata import Type as SideDataType
 
 from vidrestore.frame import HdrLight, MasteringDisplay
 from vidrestore.video.source import side_data_of
 
-MATROSKA_CODECS: Mapping[str, str] = {"ffv1": "V_FFV1", "libvpx-vp9": "V_VP9"}
-"""Encoders whose stream does not hold these metadata, so that the container must: Matroska's name of the codec."""
 XY_PER_UNIT, CD_M2_PER_UNIT = Fraction(1, 50_000), Fraction(1, 10_000)
 """The whole numbers of SMPTE ST 2086, which H.264 and HEVC store."""
 MAX_XY, MAX_CD_M2 = 65535 * XY_PER_UNIT, (2**32 - 1) * CD_M2_PER_UNIT
@@ -90,40 +84,3 @@ def _display_text(display: MasteringDisplay, *, whole_numbers: bool) -> str:
     colors = (("G", display.green_xy), ("B", display.blue_xy), ("R", display.red_xy), ("WP", display.white_xy))
     chromaticities = "".join(pair(letter, *xy, XY_PER_UNIT) for letter, xy in colors)
     return chromaticities + pair("L", display.max_cd_m2, display.min_cd_m2, CD_M2_PER_UNIT)
-
-
-def carrier(light: HdrLight, encoder_name: str) -> av.container.InputContainer:
-    """A file in memory whose video stream is of the encoder's codec and has these metadata: a template to add a stream
-    from."""
-    display = light.display
-    inside = []
-    if light.max_content_cd_m2 is not None:
-        inside += [_whole("55BC", light.max_content_cd_m2), _whole("55BD", light.max_average_cd_m2 or 0)]
-    if display is not None:
-        numbers = (*display.red_xy, *display.green_xy, *display.blue_xy, *display.white_xy)
-        ids = ("55D1", "55D2", "55D3", "55D4", "55D5", "55D6", "55D7", "55D8", "55D9", "55DA")
-        values = (*numbers, display.max_cd_m2, display.min_cd_m2)
-        inside.append(_element("55D0", *(_float(name, value) for name, value in zip(ids, values, strict=True))))
-    video = _element("E0", _whole("B0", 16), _whole("BA", 16), _element("55B0", *inside))  # 16 x 16 px, colour
-    codec = _element("86", MATROSKA_CODECS[encoder_name].encode())
-    track = _element("AE", _whole("D7", 1), _whole("73C5", 1), _whole("83", 1), codec, video)
-    header = _element("1A45DFA3", _element("4282", b"matroska"))
-    clock = _element("1549A966", _whole("2AD7B1", 1_000_000))
-    # A header alone is no file; this picture is never decoded.
-    cluster = _element("1F43B675", _whole("E7", 0), _element("A3", b"\x81\0\0\x80" + bytes(16)))
-    segment = _element("18538067", clock, _element("1654AE6B", track), cluster)
-    return av.open(io.BytesIO(header + segment), "r", format="matroska")
-
-
-def _element(identifier: str, *content: bytes) -> bytes:
-    """An element of EBML (RFC 8794): its id as in the registry of Matroska (RFC 9559), a length of 8 bytes, content."""
-    joined = b"".join(content)
-    return bytes.fromhex(identifier) + struct.pack(">Q", 1 << 56 | len(joined)) + joined
-
-
-def _whole(identifier: str, value: int) -> bytes:
-    return _element(identifier, struct.pack(">Q", value))
-
-
-def _float(identifier: str, value: Fraction) -> bytes:
-    return _element(identifier, struct.pack(">d", value))

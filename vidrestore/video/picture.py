@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -11,6 +12,7 @@ from typing import TypeAlias, cast
 import av
 import av.container
 import numpy as np
+from av.codec.context import Flags
 from av.packet import Packet
 from av.stream import Stream
 
@@ -18,11 +20,11 @@ from vidrestore.errors import RestoreError, TargetError
 from vidrestore.frame import Fields, Frame, VideoInfo
 from vidrestore.layout import PixelLayout, Plane
 from vidrestore.target import writing
+from vidrestore.video.carrier import carrier
 from vidrestore.video.color_tags import FULL_RANGE, UNSPECIFIED_RANGE, range_tag
 from vidrestore.video.containers import FRAME_COUNTING_CONTAINERS, QUICKTIME_CONTAINERS, container_format
-from vidrestore.video.encode import WAY_OUT, Encoding, light_goes_into_container
+from vidrestore.video.encode import WAY_OUT, Encoding
 from vidrestore.video.encoders import INTERLACING_CODECS
-from vidrestore.video.hdr_light import carrier
 from vidrestore.video.marks import CAPTIONED_CODECS, FIELD_MARKING_CODECS, FieldMarker, captioned
 from vidrestore.video.planes import av_frame_of, planes_of
 from vidrestore.video.source import FALLBACK_RATE_HZ
@@ -56,7 +58,8 @@ class PictureEncoder:
         self._num_before = 0
         """How many frames came before the first in `_waiting_pts`."""
         with translated_errors(target, encoding, like, begun=not is_first):
-            # Never written to: encoders ask what the container wants.
+            # Never written to: encoders ask what the container wants. What only its header says is not asked for.
+            like = replace(like, light=None, cropping=None)
             self._container = av.open(os.devnull, mode="w", format=container_format(target.suffix))
             self._stream = add_picture_stream(self._container, encoding, like, target.suffix)
 
@@ -145,10 +148,12 @@ def add_picture_stream(
     rate = rate_of(like)
     if encoding.encoder.name == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "1")  # errors only: it prints to stderr and has no other switch
-    if like.light and light_goes_into_container(like, encoding.encoder, suffix):
-        with carrier(like.light, encoding.encoder.name) as template:
+    template = carrier(like, encoding.encoder, suffix)
+    if template is not None:
+        with template:
             stream: Stream = output.add_stream_from_template(template.streams.video[0], opaque=False)
         stream.codec_context.options = dict(encoding.options)
+        stream.codec_context.flags |= Flags.global_header  # as all containers want it that have a template
     else:
         stream = output.add_stream(encoding.encoder.name, rate=rate, options=dict(encoding.options))
     assert isinstance(stream, av.VideoStream)

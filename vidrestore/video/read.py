@@ -17,6 +17,7 @@ from av.packet import Packet
 from vidrestore.errors import OptionsError, SourceError
 from vidrestore.frame import ColorTags, Fields, Frame, VideoInfo
 from vidrestore.video.color_tags import FULL_RANGE, RGB_MATRIX, siting_of
+from vidrestore.video.cropping import cropping_of
 from vidrestore.video.decode import PatientDecoder
 from vidrestore.video.hdr_light import hdr_light_of
 from vidrestore.video.marks import FIELD_MARKING_CODECS, captions_of, left_out_of, marks_of
@@ -260,6 +261,7 @@ class VideoReader:
             coded_fields=coded_fields,
             chroma_location=chroma_location,
             light=hdr_light_of(picture, context.codec.canonical_name),
+            cropping=cropping_of(stream),
             stream_number=stream.index,
         )
 

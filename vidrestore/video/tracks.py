@@ -13,7 +13,6 @@ from vidrestore.errors import SourceError, TargetError
 from vidrestore.video.containers import FRAME_COUNTING_CONTAINERS, QUICKTIME_CONTAINERS, container_format
 from vidrestore.video.copied_packets import CopiedPackets
 from vidrestore.video.counted_frames import check_clock
-from vidrestore.video.cropping import cropping_px
 from vidrestore.video.held_tracks import (
     CHAPTER_CONTAINERS,
     COVER_CONTAINERS,
@@ -83,11 +82,6 @@ class CopiedTracks:
                     self._add(stream)
             if self._container in FRAME_COUNTING_CONTAINERS:
                 check_clock(source, self._source, self._main, target, start_s=self._span_start_s, end_s=self._end_s)
-            cropped = cropping_px(self._main)
-            if cropped:
-                self.warnings.append(
-                    f"{source}: the cropping marks ({cropped}) are left out: players will show the whole picture"
-                )
             metadata = self._still_true(self._source.metadata)
             output.metadata.update({k: v for k, v in metadata.items() if k not in CONTAINER_KEYS})
         except BaseException:

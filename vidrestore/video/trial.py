@@ -26,7 +26,7 @@ MAX_SHAPE_ERROR = 0.005
 
 def lost_facts(encoding: Encoding, like: VideoInfo, suffix: str) -> list[str]:
     """What is known of the source's picture and not of the output's, one line each: shape of pixels, siting of chroma,
-    HDR metadata, range, colour tags, rotation, order of fields.
+    HDR metadata, cropping marks, range, colour tags, rotation, order of fields.
 
     Nothing is assumed: pictures are encoded into a file of that kind in a temporary folder, and read back. Where that
     fails the list is empty; the real output will fail then too, in its own words.
@@ -50,6 +50,8 @@ def lost_facts(encoding: Encoding, like: VideoInfo, suffix: str) -> list[str]:
     if like.layout.full_range != after.layout.full_range:
         levels = "full" if like.layout.full_range else "limited"
         lost.append(f"{name} loses the mark of {levels} range: players will show other colours")
+    if like.cropping != after.cropping:
+        lost.append(f"{name} loses the cropping marks ({like.cropping}): players will show the whole picture")
     tags = _lost_tags(like, after)
     if tags:
         lost.append(f"{name} loses the colour tags for {' and '.join(tags)}")
