@@ -167,8 +167,8 @@ class WorkFolder:
             elif not is_users:  # stopped before it had looked
                 error.add_note(f"what an earlier run has finished is kept in {self.path}")
             return
-        # First what tells of finished work, so that a kill in the middle of this leaves nothing to go on from; last what
-        # tells of files that have their places, so that the same command may still replace them.
+        # First what tells of finished work, so that a kill in the middle of this leaves nothing to go on from; last the
+        # list of files that have their places, so that the same command may still replace them.
         with contextlib.suppress(OSError):
             (self.path / "job.json").unlink(missing_ok=True)
         for folder in self._segments():
