@@ -191,6 +191,8 @@ def test_ctrl_c_even_twice_leaves_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The second one comes while threads are being stopped."""
+    unwinding = list({signal.SIGINT, signal.SIGTERM, number})  # also where nohup runs us
+    monkeypatch.setattr(cli, "UNWINDING_SIGNALS", unwinding)
     leave = background.Background.__exit__
 
     def leave_and_interrupt(self: background.Background[object], *error: object) -> None:
