@@ -1,5 +1,8 @@
 """Images become frames without a sample changed, on the clock that was meant."""
 
+import math
+import re
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,10 +15,10 @@ from tests.copies import read
 from tests.scans import SEGMENT_FRAMES, UNTOUCHED, contents, flip, make_images, models, names, picture, restore
 from vidrestore import work
 from vidrestore.cli import main
-from vidrestore.errors import OptionsError
+from vidrestore.errors import OptionsError, SourceError
 from vidrestore.options import Options
 from vidrestore.pipeline import analyze_video
-from vidrestore.video.read_sequence import exact_rate
+from vidrestore.video.read_sequence import SequenceReader, exact_rate
 
 
 def test_images_become_a_video_without_a_sample_changed(tmp_path: Path) -> None:
@@ -60,6 +63,32 @@ def test_an_image_damaged_in_the_middle_ends_the_command_with_2(
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "frame_000101.png: is no whole PNG image" in line
+
+
+@pytest.mark.parametrize("kind", ["png, 8 bits", "tiff, 8 bits", "dpx, 10 bits"])
+def test_an_image_cut_off_anywhere_is_told_in_one_line(kind: str, tmp_path: Path) -> None:
+    (image,) = make_images(tmp_path / "scans", kind, 1).iterdir()
+    content = bytearray(image.read_bytes())
+    if kind.startswith("dpx"):
+        content[16:20] = b"\xff" * 4  # some scanners do not say how long the file is
+    for num_bytes in [*range(0, min(2100, len(content)), 3), len(content) - 100]:
+        image.write_bytes(content[:num_bytes])
+        with pytest.raises(SourceError, match=re.escape(image.name)), SequenceReader(image.parent) as reader:
+            list(reader.frames())
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, 0.5])
+def test_a_turn_that_means_nothing_leaves_the_picture_upright(number: float, tmp_path: Path) -> None:
+    image = tmp_path / "1.tif"
+    Image.fromarray(picture(0, 8, 3).astype(np.uint8)).save(image, tiffinfo={274: 6})
+    turn = struct.pack("<HHIHH", 274, 3, 1, 6, 0)  # a tag, a whole number of 16 bits, one of them
+    content = image.read_bytes()
+    assert content.count(turn) == 1
+    with SequenceReader(tmp_path) as reader:
+        assert reader.info.rotation_deg == 90
+    image.write_bytes(content.replace(turn, struct.pack("<HHIf", 274, 11, 1, number)))
+    with SequenceReader(tmp_path) as reader:
+        assert reader.info.rotation_deg == 0
 
 
 def test_a_rate_is_for_images_only(tmp_path: Path) -> None:
