@@ -41,6 +41,22 @@ def test_a_phones_own_metadata_are_kept(tmp_path: Path) -> None:
     assert container_facts(target)[0] == metadata
 
 
+@pytest.mark.parametrize(
+    ("suffix", "lost"),
+    [(".mkv", None), (".mp4", None), (".avi", None)]
+    + [(".mxf", "comment, date, title"), (".ts", "comment, date, timecode, title")],
+)
+def test_texts_without_a_place_are_named(suffix: str, lost: str | None, tmp_path: Path) -> None:
+    texts = {"title": "Reel 7", "date": "1931", "comment": "aunt Mary", "timecode": "01:00:00:00"}
+    source = written_with(tmp_path / "camera.mov", texts)
+    copy(
+        source,
+        tmp_path / f"copy{suffix}",
+        EncodeSettings(),
+        warns=lost and f"no place for what the source says as {lost}",
+    )
+
+
 def test_the_time_code_is_kept_once(tmp_path: Path) -> None:
     source = written_with(tmp_path / "camera.mov", {"timecode": "01:00:00:00"})
     target = tmp_path / "copy.mov"

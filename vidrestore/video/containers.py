@@ -1,7 +1,7 @@
 """The containers that we write: which are alike, which codecs of pictures each can hold, and what it lacks."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import av
 
@@ -22,6 +22,13 @@ CONTAINERS: Mapping[str, frozenset[str] | None] = {
 first and fail in the header, or write what no reader finds again, or (AVI) shows at other times."""
 FRAME_COUNTING_CONTAINERS = frozenset({"avi", "mxf"})
 """They have no times but the number of a frame: no reordered frames, no variable rate, no late start."""
+PLAIN_MP4_KEYS = frozenset(
+    ("title", "artist", "album_artist", "album", "composer", "date", "comment", "genre", "copyright", "description")
+    + ("synopsis", "grouping", "lyrics", "show", "episode_id", "network", "keywords", "track", "disc", "creation_time")
+    + ("location", "location-eng")
+)
+"""Metadata that the MOV muxer writes where players look for it. With any other key (a phone's, say), all go to the
+newer place that has room for them."""
 SUGGESTED_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm")
 
 
@@ -50,3 +57,9 @@ def holds_encoder(suffix: str, encoder_name: str) -> bool:
         except (ValueError, av.FFmpegError):
             return False
     return True
+
+
+def text_options(suffix: str, keys: Iterable[str]) -> dict[str, str]:
+    """What the muxer is to be told so that it writes texts with these keys."""
+    is_plain = container_format(suffix) not in QUICKTIME_CONTAINERS or PLAIN_MP4_KEYS.issuperset(keys)
+    return {} if is_plain else {"movflags": "use_metadata_tags"}

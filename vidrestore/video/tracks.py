@@ -105,6 +105,15 @@ class CopiedTracks:
             self.warnings.append(warning)
         return kept
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """What the output is to say of the whole work, and its time code."""
+        texts = dict(self._output.metadata)
+        for stream in self._output.streams:
+            if TIMECODE in stream.metadata:
+                texts.setdefault(TIMECODE, stream.metadata[TIMECODE])
+        return texts
+
     def movie_ticks_per_s(self) -> int:
         """The time scale for MP4's start offsets, in which every track begins exactly where it does in the source.
 

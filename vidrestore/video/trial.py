@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -12,28 +13,32 @@ from vidrestore.errors import VidrestoreError
 from vidrestore.frame import Fields, Frame, HdrLight, VideoInfo
 from vidrestore.layout import Plane
 from vidrestore.video.color_tags import CHROMA_LOCATIONS, KNOWN_MATRICES, RGB_MATRIX, UNSPECIFIED
-from vidrestore.video.containers import QUICKTIME_CONTAINERS, container_format
+from vidrestore.video.containers import QUICKTIME_CONTAINERS, container_format, text_options
 from vidrestore.video.encode import Encoding
 from vidrestore.video.picture import PictureEncoder, add_picture_stream, rate_of
 from vidrestore.video.read import VideoReader
+from vidrestore.video.source import KEPT_BYTES, open_source
 
 NUM_TRIAL_FRAMES = 3
 NUM_NOISY_ROWS = 32
 """At the top: FFmpeg does not know an MPEG stream of a kilobyte for what it is."""
+OF_THE_FILE = "encoder"
+"""A text about the old file, which the new one need not have."""
 MAX_SHAPE_ERROR = 0.005
 """Codecs have a few bits for the ratio: 389:388 comes back as 255:254."""
 
 
-def lost_facts(encoding: Encoding, like: VideoInfo, suffix: str) -> list[str]:
-    """What is known of the source's picture and not of the output's, one line each: shape of pixels, siting of chroma,
-    HDR metadata, cropping marks, range, colour tags, rotation, order of fields.
+def lost_facts(encoding: Encoding, like: VideoInfo, suffix: str, *, texts: Mapping[str, str]) -> list[str]:
+    """What is known of the source, not of the output, one line each: shape of pixels, siting of chroma, HDR metadata,
+    cropping marks, range, colour tags, rotation, order of fields; and which of the `texts` about the whole work.
 
     Nothing is assumed: pictures are encoded into a file of that kind in a temporary folder, and read back. Where that
     fails the list is empty; the real output will fail then too, in its own words.
     """
-    after = _read_back(encoding, like, suffix)
-    if after is None:
+    found = _read_back(encoding, like, suffix, texts)
+    if found is None:
         return []
+    after, after_texts = found
     name = f"{encoding.encoder.name} in {suffix}"
     lost = []
     if abs(after.sample_aspect / like.sample_aspect - 1) > MAX_SHAPE_ERROR:
@@ -60,10 +65,17 @@ def lost_facts(encoding: Encoding, like: VideoInfo, suffix: str) -> list[str]:
     # Of codecs that do not mark fields, a film with both kinds of pictures is known as interlaced.
     if _says(like.fields) != _says(after.fields):
         lost.append(f"{name} loses the mark that pictures are {_says(like.fields)}")
+    kept = {OF_THE_FILE, *(key.lower() for key, value in after_texts.items() if value.strip())}
+    lost_keys = sorted(key for key, value in texts.items() if value.strip() and key.lower() not in kept)
+    if lost_keys:
+        lost.append(f"{suffix} has no place for what the source says as {', '.join(lost_keys)}")
     return lost
 
 
-def _read_back(encoding: Encoding, like: VideoInfo, suffix: str) -> VideoInfo | None:
+def _read_back(
+    encoding: Encoding, like: VideoInfo, suffix: str, texts: Mapping[str, str]
+) -> tuple[VideoInfo, dict[str, str]] | None:
+    """What is known of a small file of that kind, and its texts."""
     layout = like.layout
     dtype = np.uint8 if layout.depth_bits == 8 else np.uint16
     shapes = (layout.plane_shape(component, like.width_px, like.height_px) for component in layout.components)
@@ -76,14 +88,17 @@ def _read_back(encoding: Encoding, like: VideoInfo, suffix: str) -> VideoInfo | 
         contextlib.suppress(VidrestoreError, OSError, ValueError, av.FFmpegError),
     ):
         path = Path(folder) / f"trial{suffix}"
-        options = {}
+        options = text_options(suffix, texts)
         if container_format(suffix) in QUICKTIME_CONTAINERS:
             options["video_track_timescale"] = str(like.time_base.denominator)
         encoder = PictureEncoder(encoding, like, path)
         with (
             contextlib.closing(encoder),
-            av.open(str(path), "w", format=container_format(suffix), container_options=options) as output,
+            av.open(
+                str(path), "w", format=container_format(suffix), container_options=options, metadata_errors=KEPT_BYTES
+            ) as output,
         ):
+            output.metadata.update(texts)
             stream = add_picture_stream(output, encoding, like, suffix)
             packets = []
             for index in range(NUM_TRIAL_FRAMES):
@@ -92,8 +107,9 @@ def _read_back(encoding: Encoding, like: VideoInfo, suffix: str) -> VideoInfo | 
             for packet in [*packets, *encoder.finish()]:
                 packet.stream = stream
                 output.mux(packet)
-        with VideoReader(path) as reader:
-            return reader.info
+        with VideoReader(path) as reader, open_source(path) as written:
+            kept = {key: value for stream in written.streams for key, value in stream.metadata.items()}
+            return reader.info, {**kept, **written.metadata}
     return None
 
 

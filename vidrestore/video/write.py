@@ -14,21 +14,13 @@ import av.container
 from vidrestore.errors import RestoreError, TargetError
 from vidrestore.frame import Frame, VideoInfo
 from vidrestore.target import replaced_when_complete
-from vidrestore.video.containers import QUICKTIME_CONTAINERS, container_format
+from vidrestore.video.containers import QUICKTIME_CONTAINERS, container_format, text_options
 from vidrestore.video.encode import resolve_encoding
 from vidrestore.video.encode_options import EncodeSettings
 from vidrestore.video.picture import Encoded, PictureEncoder, add_picture_stream, translated_errors
 from vidrestore.video.source import KEPT_BYTES
 from vidrestore.video.tracks import CopiedTracks
 from vidrestore.video.trial import lost_facts
-
-PLAIN_MP4_KEYS = frozenset(
-    ("title", "artist", "album_artist", "album", "composer", "date", "comment", "genre", "copyright", "description")
-    + ("synopsis", "grouping", "lyrics", "show", "episode_id", "network", "keywords", "track", "disc", "creation_time")
-    + ("location", "location-eng")
-)
-"""Metadata that the MOV muxer writes where players look for it. With any other key (a phone's, say), all go to the
-newer place that has room for them."""
 
 
 class VideoWriter:
@@ -66,7 +58,6 @@ class VideoWriter:
             self._encoding = resolve_encoding(encode or EncodeSettings(), like, target.suffix)
         except TargetError as exc:
             raise TargetError(f"{target}: {exc}") from exc
-        self._warnings = [f"{target}: {lost}" for lost in lost_facts(self._encoding, like, target.suffix)]
         self._like = like
         self._source, self._start_s, self._end_s = source, start_s, end_s
         self._moves_clock = bool(start_s)
@@ -90,8 +81,9 @@ class VideoWriter:
             self._tracks.copy_chapters()
             if container_format(target.suffix) in QUICKTIME_CONTAINERS:
                 self._output.container_options["movie_timescale"] = str(self._tracks.movie_ticks_per_s())
-                if not PLAIN_MP4_KEYS.issuperset(self._output.metadata):
-                    self._output.container_options["movflags"] = "use_metadata_tags"
+            self._output.container_options.update(text_options(target.suffix, self._output.metadata))
+            lost = lost_facts(self._encoding, like, target.suffix, texts=self._tracks.texts)
+            self._warnings = [f"{target}: {each}" for each in lost]
             self._output.start_encoding()  # writes the header: container, codec and disk are known to work
             self._files = files.pop_all()
 
