@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from vidrestore.errors import WeightsError
+from vidrestore.errors import OutOfDeviceMemory, WeightsError
 from vidrestore.models.face_detector import (
     PRIOR_SIDES_PX,
     STRIDES_PX,
@@ -100,6 +100,37 @@ def test_batch_changes_nothing(trained_state: dict[str, torch.Tensor], group_pho
         assert scores == sorted(scores, reverse=True)
         for one, other in zip(batched, single, strict=True):
             np.testing.assert_allclose(one.landmarks_px, other.landmarks_px, atol=0.01)
+
+
+@pytest.mark.parametrize("max_images", [3, 1])
+def test_where_memory_is_short_the_same_faces_are_found_in_smaller_batches(
+    max_images: int,
+    trained_state: dict[str, torch.Tensor],
+    group_photo: NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    finder = detector(trained_state)
+    images = np.stack([np.roll(group_photo, 40 * n, axis=1) for n in range(5)])
+    expected = [face for image in images for face in finder.detect(image[None])[0]]
+    network = finder._network
+
+    def greedy(x: torch.Tensor) -> torch.Tensor:
+        return network(x) if len(x) <= max_images else torch.empty(2**60)
+
+    monkeypatch.setattr(finder, "_network", greedy)
+    found = [face for faces in finder.detect(images) for face in faces]
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected, strict=True):
+        assert np.allclose(one.landmarks_px, other.landmarks_px, atol=0.01)
+
+
+def test_a_picture_that_does_not_fit_into_memory_is_told_in_one_line(
+    random_state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finder = detector(random_state)
+    monkeypatch.setattr(finder, "_network", lambda x: torch.empty(2**60))
+    with pytest.raises(OutOfDeviceMemory, match=r"a picture of 64x48 px does not fit into memory \(cpu\); close other"):
+        finder.detect(np.zeros((2, 48, 64, 3), np.uint8))
 
 
 @pytest.mark.parametrize(("width_px", "height_px"), [(352, 352), (480, 270)])

@@ -17,7 +17,6 @@ from vidrestore.models.backends import pytorch
 from vidrestore.models.backends.cuda_graphs import GraphedNet, Net, Recording
 from vidrestore.models.backends.pytorch import (
     PytorchRestorer,
-    is_out_of_memory,
     load_detector,
     load_gpen,
     load_restorer,
@@ -28,6 +27,7 @@ from vidrestore.models.backends.pytorch import (
 )
 from vidrestore.models.catalog import spec_of
 from vidrestore.models.gpen import Gpen, GpenConfig
+from vidrestore.models.memory import is_out_of_memory
 from vidrestore.models.prepared import PreparedGpen
 from vidrestore.models.spec import ModelSpec
 from vidrestore.report import Report

@@ -30,8 +30,9 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE), str(HERE.parent)]
 from plain_gpen import plain_forward  # noqa: E402 - the path comes first
 
 from vidrestore.models.backends.cuda_graphs import GraphedNet, convolutions  # noqa: E402
-from vidrestore.models.backends.pytorch import PytorchRestorer, is_out_of_memory, network_for_cuda  # noqa: E402
+from vidrestore.models.backends.pytorch import PytorchRestorer, network_for_cuda  # noqa: E402
 from vidrestore.models.gpen import Gpen, GpenConfig  # noqa: E402
+from vidrestore.models.memory import is_out_of_memory  # noqa: E402
 from vidrestore.models.prepared import PreparedGpen  # noqa: E402
 from vidrestore.models.spec import ModelSpec  # noqa: E402
 

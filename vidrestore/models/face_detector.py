@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vidrestore.errors import WeightsError
+from vidrestore.errors import OutOfDeviceMemory, WeightsError
 from vidrestore.face import Detection
 from vidrestore.models.late_compiler import compiler_loaded_late
+from vidrestore.models.memory import is_out_of_memory
 from vidrestore.models.prepared import runs_in_onednn
 from vidrestore.models.spec import ModelSpec
 
@@ -149,13 +150,35 @@ class RetinaFaceDetector:
         device = torch.device(device)
         return cls(network, spec=spec, sha256=sha256, device=device, score_threshold=score_threshold)
 
-    @torch.inference_mode()
     def detect(self, images: NDArray[np.uint8]) -> list[tuple[Detection, ...]]:
-        """(B, H, W, 3) uint8 RGB, B >= 1 -> for each image its faces, best score first, in that image's pixels."""
-        from torchvision.ops import batched_nms  # late: see build_network
+        """(B, H, W, 3) uint8 RGB, B >= 1 -> for each image its faces, best score first, in that image's pixels.
 
+        Where memory is too short for the batch it is done in halves. Raises ValueError for another shape or dtype,
+        OutOfDeviceMemory when not even one image fits.
+        """
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
             raise ValueError(f"images are {images.shape} {images.dtype}; they must be (B, H, W, 3) uint8")
+        try:
+            return self._detect(images)
+        except (RuntimeError, MemoryError) as exc:
+            if not is_out_of_memory(exc):
+                raise
+        # Out here, because the traceback of the exception above would keep its tensors alive.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        count, height_px, width_px, _ = images.shape
+        if count == 1:
+            size = f"{width_px}x{height_px}"
+            raise OutOfDeviceMemory(
+                f"{self.spec.name}: a picture of {size} px does not fit into memory ({self.device}); close other "
+                "programs, or use --device cpu"
+            )
+        return self.detect(images[: count // 2]) + self.detect(images[count // 2 :])
+
+    @torch.inference_mode()
+    def _detect(self, images: NDArray[np.uint8]) -> list[tuple[Detection, ...]]:
+        from torchvision.ops import batched_nms  # late: see build_network
+
         count, height_px, width_px, _ = images.shape
         # On CUDA in TensorFloat-32, as PyTorch has it: with inputs and weights rounded so, landmarks move by 0.001 of a
         # face's width at most (54 of 55 faces; of one, another of two nearly equal detections was the best).

@@ -22,8 +22,9 @@ from vidrestore.models.backends.onnx_providers import (
     largest_tensorrt_batch,
     providers,
 )
-from vidrestore.models.backends.pytorch import ALLOCATION_FAILURES, resolve_device
+from vidrestore.models.backends.pytorch import resolve_device
 from vidrestore.models.gpen import MIN_SIZE_PX
+from vidrestore.models.memory import ALLOCATION_FAILURES
 from vidrestore.models.spec import ModelSpec
 from vidrestore.models.weights import file_sha256, template_of
 

@@ -23,6 +23,7 @@ from vidrestore.models.backends.levels import (
     units_of,
 )
 from vidrestore.models.gpen import Gpen, StateDictError
+from vidrestore.models.memory import is_out_of_memory
 from vidrestore.models.prepared import PreparedGpen
 from vidrestore.models.spec import FaceDetector, ModelSpec, Restorer
 
@@ -37,8 +38,6 @@ BFLOAT16_CAPABILITY = (8, 0)
 """First CUDA capability (Ampere) with bfloat16 in hardware."""
 FLOAT16_CAPABILITY = (7, 0)
 """First CUDA capability (Volta) where float16 is faster than float32."""
-ALLOCATION_FAILURES = ("DefaultCPUAllocator", "ALLOC_FAILED", "out of memory", "not enough memory")
-"""What a failed allocation says where PyTorch has no class for it: on the CPU, in cuBLAS, in cuDNN."""
 Result = TypeVar("Result")
 
 
@@ -75,13 +74,6 @@ def resolve_dtype(text: str, device: torch.device, spec: ModelSpec) -> torch.dty
     if text == "float16" and not spec.half_ok:
         raise OptionsError(f"--dtype float16: {spec.name} overflows in it; use auto, bfloat16 or float32")
     return DTYPES[text]
-
-
-def is_out_of_memory(exc: BaseException) -> bool:
-    """Whether an exception of PyTorch, or of NumPy, means that the device has no memory left."""
-    if isinstance(exc, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(exc, RuntimeError) and any(text in str(exc) for text in ALLOCATION_FAILURES)
 
 
 class PytorchRestorer:
