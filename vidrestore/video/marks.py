@@ -14,6 +14,7 @@ from av.sidedata.sidedata import Type as SideDataType
 
 from vidrestore.frame import Fields
 from vidrestore.video.color_tags import CHROMA_LOCATIONS
+from vidrestore.video.ffmpeg_log import logged_lines
 from vidrestore.video.source import side_data_of
 
 FIELD_LETTERS: Mapping[str, Fields] = {"P": "", "T": "top first", "B": "bottom first"}
@@ -42,8 +43,6 @@ LEFT_OUT: Mapping[SideDataType, str] = {
 CAPTIONED_CODECS = frozenset({"h264", "mpeg2video"})
 """Whose encoders take closed captions from pictures and write them into the stream."""
 TINY_PX = 16
-QUIET = -8
-"""FFmpeg's AV_LOG_QUIET."""
 
 
 def captions_of(picture: av.VideoFrame, codec: str) -> av.VideoFrame | None:
@@ -99,37 +98,17 @@ def marks_of(picture: av.VideoFrame) -> tuple[int, Fields]:
 
     Read off the line that FFmpeg's filter showinfo logs, so FFmpeg's log is on for a moment.
     """
-    level = av.logging.get_level()
     try:
         filtering = FilteredPictures(picture, "showinfo", "checksum=0")
     except (ValueError, av.FFmpegError):  # a format that filters do not know: `layout_of` will have a word on it
         return 0, ""
-    av.logging.set_level(av.logging.INFO)
-    try:
-        with av.logging.Capture() as lines:  # of this thread only
-            filtering.filtered(picture)
-    finally:
-        _log_again(level)
+    with logged_lines(av.logging.INFO) as lines:
+        filtering.filtered(picture)
     found = re.search(r" cl:(\w+) .* i:([PTB]) ", "".join(text for _, _, text in lines))
     if not found:
         return 0, ""
     location = next((number for number, name in CHROMA_LOCATIONS.items() if name == found[1]), 0)
     return location, FIELD_LETTERS[found[2]]
-
-
-def _log_again(level: int | None) -> None:
-    """Let PyAV (18) log as before.
-
-    Before is usually None, nothing. Told so, it prints a traceback where another thread has something to log just then;
-    and with any level it takes Python's lock for each error of FFmpeg's threads, which may be waited for under that
-    lock. So FFmpeg's own logging takes over, and is told to be quiet.
-    """
-    if level is not None and level != av.logging.PANIC:  # which is what this leaves
-        av.logging.set_level(level)
-        return
-    av.logging.set_libav_level(QUIET)
-    av.logging.set_level(av.logging.PANIC)
-    av.logging.restore_default_callback()
 
 
 class FieldMarker:

@@ -19,6 +19,7 @@ from av.packet import Packet
 from vidrestore.errors import OptionsError, SourceError
 from vidrestore.frame import ColorTags, Frame, VideoInfo
 from vidrestore.layout import PixelLayout
+from vidrestore.video.ffmpeg_log import logged_lines
 from vidrestore.video.image_dpx import dpx_facts, dpx_rate_hz
 from vidrestore.video.image_notes import display_matrix_in
 from vidrestore.video.image_png import png_facts, without_profile
@@ -174,15 +175,11 @@ class SequenceReader:
         assert isinstance(context, av.VideoCodecContext), "it is an image's"
         context.options = dict(DECODER_OPTIONS[codec])
         context.thread_type = "NONE"  # so that what it logs is logged in this thread
-        level = av.logging.get_level()
-        av.logging.set_level(av.logging.ERROR)
         try:
-            with av.logging.Capture() as lines:  # of this thread only
+            with logged_lines(av.logging.ERROR) as lines:
                 pictures = [*context.decode(Packet(content)), *context.decode(None)]
         except (av.FFmpegError, ValueError) as exc:
             raise _damaged(file) from exc
-        finally:
-            av.logging.set_level(level)
         is_damaged = codec == "tiff" and any(number <= av.logging.ERROR for number, _, _ in lines)
         if len(pictures) != 1 or pictures[0].is_corrupt or is_damaged:
             raise _damaged(file)
