@@ -37,7 +37,6 @@ REFUSED: dict[str, dict[str, object]] = {
     "leave crf out": {"crf": 20},
     "leave codec out": {"codec": "ffv1"},
     "leave --stream": {"stream": 0},
-    "verify compares": {"verify": True},
 }
 
 

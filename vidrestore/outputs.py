@@ -26,6 +26,7 @@ from vidrestore.options import Options
 from vidrestore.report import Report
 from vidrestore.space import check_space
 from vidrestore.target import check_target, writing
+from vidrestore.verify.images import verify_images
 from vidrestore.verify.output import sha256_of, verify_output
 from vidrestore.verify.samples import MIN_PSNR_DB
 from vidrestore.video.encode_image import ImageEncoder
@@ -72,8 +73,7 @@ class Outputs:
         self._videos: list[Video] = []
         self._segment: Segment | None = None
         self._lossless = options.lossless or options.quality == "archive"
-        is_images = is_sequence(source) or is_sequence_target(target)
-        self._verify = options.quality == "archive" and not is_images if options.verify is None else options.verify
+        self._verify = options.quality == "archive" if options.verify is None else options.verify
         self._tracks_source = stand_in(source)
         self.verified: dict[str, Any] = {}
         """After `finish`: the fields of the report that say so."""
@@ -88,7 +88,12 @@ class Outputs:
             writer: VideoWriter | SequenceWriter
             if is_sequence_target(self._target):
                 writer = SequenceWriter(
-                    self._target, like=like, source=self._source, exactly=self._lossless, work=self._work.path
+                    self._target,
+                    like=like,
+                    source=self._source,
+                    exactly=self._lossless,
+                    work=self._work.path,
+                    check=self._read_back if self._verify else None,
                 )
             else:
                 writer = VideoWriter(
@@ -159,8 +164,6 @@ class Outputs:
         if is_sequence(self._source) and not is_sequence_target(self._target):
             sequence = find_sequence(self._source)
             lost += [notes_lost(sequence, self._target)] * has_notes(sequence)
-        if self._options.quality == "archive" and self._options.verify is None and not self._verify:
-            lost.append(f"{self._target}: sequences of images are not read back")
         return list(dict.fromkeys([line for video in self._videos[:1] for line in video.writer.warnings] + lost))
 
     def write(self, done: RestoredFrame) -> bool:
@@ -201,19 +204,33 @@ class Outputs:
         """Compare the output, under its hidden name, with the source. Raises VerifyError."""
         options = self._options
         log.info(f"{self._target}: complete; reading it back")
-        verify_output(
-            self._source,
-            output,
-            self._crop_corners(),
-            lossless=self._lossless,
-            target=self._target,
-            start_s=options.start,
-            end_s=options.end,
-            stream=options.stream,
-            decoder=options.decoder,
-            warnings=self.warnings,
-            min_psnr_db=0.0 if options.crf is not None and options.crf >= COARSE_CRF else MIN_PSNR_DB,
-        )
+        if is_sequence_target(self._target):
+            verify_images(
+                self._source,
+                output,
+                self._crop_corners(),
+                target=self._target,
+                start_s=options.start,
+                end_s=options.end,
+                stream=options.stream,
+                decoder=options.decoder,
+                rate_hz=options.rate,
+            )
+        else:
+            verify_output(
+                self._source,
+                output,
+                self._crop_corners(),
+                lossless=self._lossless,
+                target=self._target,
+                start_s=options.start,
+                end_s=options.end,
+                stream=options.stream,
+                decoder=options.decoder,
+                rate_hz=options.rate,
+                warnings=self.warnings,
+                min_psnr_db=0.0 if options.crf is not None and options.crf >= COARSE_CRF else MIN_PSNR_DB,
+            )
         self.verified = {
             "verified": True,
             "source_sha256": sha256_of(self._source),
@@ -303,9 +320,8 @@ def check_outputs(target: Path, options: Options, *, source: Path) -> None:
 
 def check_sequence_options(target: Path, options: Options, *, source: Path) -> None:
     """Raise OptionsError for what is not there for images, or TargetError for a file that would lie among them."""
-    if options.report or options.verify:
-        what = "report measures" if options.report else "verify compares"
-        raise OptionsError(f"{source}: {what} two video files, and here are images; leave it out")
+    if options.report:
+        raise OptionsError(f"{source}: report measures two video files, and here are images; leave it out")
     if not is_sequence_target(target):
         return
     given = [name for name in ("crf", "preset") if getattr(options, name) is not None]

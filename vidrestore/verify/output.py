@@ -12,7 +12,8 @@ from vidrestore.verify.pictures import compare_frames, compare_infos
 from vidrestore.verify.samples import MIN_PSNR_DB, Corners
 from vidrestore.verify.tracks import compare_chapters, compare_tracks
 from vidrestore.video.containers import container_format
-from vidrestore.video.read import VideoReader
+from vidrestore.video.read import VideoReader, open_reader
+from vidrestore.video.sequence import find_sequence, is_sequence, stand_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,13 @@ class Verified:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file's content, read in pieces."""
+    """Hex digest of a file's content, read in pieces; of a sequence's, one image after the other."""
+    if is_sequence(path):
+        sequence = find_sequence(path)
+        digest = hashlib.sha256()
+        for position in range(sequence.num_images):
+            digest.update(sequence.file(position).read_bytes())
+        return digest.hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -47,6 +54,7 @@ def verify_output(
     end_s: float | None = None,
     stream: int | None = None,
     decoder: Literal["auto", "pyav", "decord"] = "auto",
+    rate_hz: float | None = None,
     warnings: Sequence[str] = (),
     min_psnr_db: float = MIN_PSNR_DB,
 ) -> Verified:
@@ -70,8 +78,8 @@ def verify_output(
     for each packet of the other tracks. Raises SourceError where the source cannot be read any more.
     """
     container = container_format(output.suffix)
-    pair = Pair(source, output, target or output, container, start_s, end_s, stream, tuple(warnings))
-    with VideoReader(source, start_s=start_s, end_s=end_s, decoder=decoder, stream=stream) as before:
+    pair = Pair(stand_in(source), output, target or output, container, start_s, end_s, stream, tuple(warnings))
+    with open_reader(source, start_s=start_s, end_s=end_s, decoder=decoder, stream=stream, rate_hz=rate_hz) as before:
         with pair.reading_back():
             after = VideoReader(output, stream=pair.output_picture_number())
         with after:

@@ -26,6 +26,7 @@ class Pair:
     """A source and the output of a run; the options are those of `verify_output`."""
 
     source: Path
+    """Of a sequence of images, one that stands for them."""
     output: Path
     target: Path
     container: str

@@ -10,6 +10,7 @@ from vidrestore.verify.pair import Pair
 from vidrestore.verify.samples import Corners, Likeness, compare_samples, crop_mask
 from vidrestore.video.encoders import INTERLACING_CODECS
 from vidrestore.video.read import VideoReader
+from vidrestore.video.read_sequence import SequenceReader
 
 MAX_SHAPE_ERROR = 0.005
 """Codecs have a few bits for the ratio: 389:388 comes back as 255:254."""
@@ -63,7 +64,7 @@ def compare_infos(pair: Pair, before: VideoInfo, after: VideoInfo, *, lossless: 
 def compare_frames(
     pair: Pair,
     clock: Clock,
-    before: VideoReader,
+    before: VideoReader | SequenceReader,
     after: VideoReader,
     faces: Iterable[Iterable[Corners]],
     *,

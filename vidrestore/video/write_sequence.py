@@ -3,7 +3,7 @@
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,15 +24,25 @@ class SequenceWriter:
     """Writes images: `with SequenceWriter(...) as writer:`, then `mux` the packets of its `encoder`s, in order.
 
     `target` is a pattern; the numbers are the source's for a sequence, else counted from 1. The images are written into
-    a hidden folder in `work`, and that is renamed when `with` ends without an error; after an error nothing is left.
+    a hidden folder in `work`, and that is renamed when `with` ends without an error and `check`, which is given their
+    pattern there, does not raise either; after an error nothing is left.
     Images of the same names in an existing folder are replaced, anything else there is refused.
 
     A PNG or DPX sequence keeps what its files say beside the samples (time code, key code, colour, text), a TIFF
     sequence its resolution. `warnings` lists what could not be kept. Raises TargetError as `VideoWriter` does.
     """
 
-    def __init__(self, target: Path, *, like: VideoInfo, source: Path, exactly: bool, work: Path) -> None:
-        self.target = target
+    def __init__(
+        self,
+        target: Path,
+        *,
+        like: VideoInfo,
+        source: Path,
+        exactly: bool,
+        work: Path,
+        check: Callable[[Path], None] | None = None,
+    ) -> None:
+        self.target, self._check = target, check
         self._like, self._source = like, source
         self._sequence = find_sequence(source) if is_sequence(source) else None
         try:
@@ -89,6 +99,8 @@ class SequenceWriter:
         folder = self._place
         if not self._num_written:
             raise RestoreError(f"{folder}: no frame was written; nothing is left there")
+        if self._check is not None:
+            self._check(self._hidden / self.target.name)
         replaced = self._hidden.with_name(f"{self._hidden.name}-replaced")
         with writing(folder):
             flush_to_disk(self._hidden)
