@@ -333,6 +333,26 @@ def test_faces_written_by_an_analysis_give_the_same_bytes_as_those_found_on_the_
     assert content(rendered) == content(direct)
 
 
+def test_an_analysis_that_was_stopped_asks_the_detector_no_question_twice(source: Path, tmp_path: Path) -> None:
+    whole, faces = tmp_path / "whole.json", tmp_path / "faces.json"
+    options, asked = Options(device="cpu"), killed.models()
+    analyze_video(source, whole, options, models=asked)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        analyze_video(source, faces, options, models=killed.models(), on_frame=stopped_after(90, KeyboardInterrupt()))  # type: ignore[arg-type]
+    folder = work.work_folder(faces)
+    assert stopped.value.__notes__ == [
+        f"what the detector has seen is kept in {folder}: the same command goes on from there"
+    ]
+    assert not faces.exists()
+    again = killed.models()
+    analyze_video(source, faces, Options(device="cpu", resume=True), models=again)
+    assert content(faces) == content(whole)
+    assert again.detector.num_asked < asked.detector.num_asked / 2  # type: ignore[attr-defined]
+    assert not folder.exists()
+    with pytest.raises(OptionsError, match="nothing is finished there; leave --resume out"):
+        analyze_video(source, tmp_path / "new.json", Options(device="cpu", resume=True), models=killed.models())
+
+
 def test_an_edited_strength_holds_from_its_first_second_to_its_last(source: Path, tmp_path: Path) -> None:
     listed, target = tmp_path / "listed.json", tmp_path / "out.mp4"
     analyze_video(source, listed, Options(device="cpu"), models=killed.models())

@@ -179,7 +179,7 @@ def cli(debug: bool) -> None:
 
 ANALYSIS_OPTIONS = frozenset(
     ("model", "detector", "device", "stream", "rate", "start", "end", "detect_every", "lag", "min_face_px", "max_faces")
-    + ("decoder", "overwrite")
+    + ("decoder", "overwrite", "resume")
 )
 """What decides where faces are, and how much each is restored."""
 

@@ -42,7 +42,7 @@ from vidrestore.target import check_target
 from vidrestore.video.read import open_reader
 from vidrestore.video.sample import sample_frames
 from vidrestore.video.sequence_target import resolved_target
-from vidrestore.work import job_of, segment_number
+from vidrestore.work import WorkFolder, job_of, placed_before, segment_number
 
 QUEUE_FRAMES = 4
 """Depth of each lane's queue: enough to ride out a slow frame; four 4K frames of 8-bit 4:2:0 take 50 MB."""
@@ -158,21 +158,25 @@ def analyze_video(
 ) -> Report:
     """Write `faces`: where the faces of a video are, and how much each is to be restored, for `options.from_faces`.
 
-    It is the file that `restore_video` writes with `options.faces`. Raises as `restore_video` does.
+    It is the file that `restore_video` writes with `options.faces`. What the detector has seen is kept in a work folder
+    beside it until it is complete, as in `restore_video`. Raises as that does.
     """
     source, faces, options = Path(source), Path(faces), options or Options()
     report = Report(source=str(source), target=str(faces))
     begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
     check_source(source)
-    check_target(faces, source, overwrite=options.overwrite)
-    with open_reader(
-        source,
-        start_s=options.start,
-        end_s=options.end,
-        decoder=options.decoder,
-        stream=options.stream,
-        rate_hz=options.rate,
-    ) as reader:
+    check_target(faces, source, overwrite=options.overwrite or str(faces.absolute()) in placed_before(faces))
+    with (
+        open_reader(
+            source,
+            start_s=options.start,
+            end_s=options.end,
+            decoder=options.decoder,
+            stream=options.stream,
+            rate_hz=options.rate,
+        ) as reader,
+        WorkFolder(faces, keeps_looks=True) as work,
+    ):
         info = reader.info
         report.num_frames_expected = reader.num_frames_expected
         if models is None:
@@ -180,11 +184,14 @@ def analyze_video(
                 samples = partial(sample_frames, source, stream=options.stream)
                 models = load_models(options, samples, rotation_deg=info.rotation_deg)
         models.enter_into(report)
+        work.go_on(job_of(source, options, report), must=options.resume, may_discard=options.overwrite)
         fields = FieldPairs()
         with (
-            FacesFile(faces, **faces_file_facts(info, options)) as faces_file,
+            FacesFile(faces, **faces_file_facts(info, options), folder=work.path) as faces_file,
+            RememberedDetector(models.detector, work.looks) as detector,
             Background(report.timed("decode", reader.frames()), depth=QUEUE_FRAMES, name="decode") as frames,
         ):
+            models = replace(models, detector=detector)
             placed = placed_faces(fields.split(frames), models, options, report, rotation_deg=info.rotation_deg)
             untouched = (RestoredFrame(found.frame, found.frame, found.faces, found.skipped) for found in placed)
             for done in fields.woven(untouched):
@@ -192,6 +199,7 @@ def analyze_video(
                 report.count(done)
                 if on_frame:
                     on_frame(done, report)
+            work.place(faces)
     report.num_damaged_packets = reader.num_damaged_packets
     for warning in reader.warnings:
         report.warn(warning)

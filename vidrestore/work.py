@@ -1,6 +1,7 @@
 """The work folder: what is finished of a run, so that it can go on after a crash, a kill or a power cut.
 
-Beside an output FILM.mp4 lies FILM.mp4.work while it is made:
+Beside an output FILM.mp4 lies FILM.mp4.work while it is made (beside the faces file of an analysis likewise, without
+segments):
 
     job.json         what is made of what: source, options, models, versions. What was made for another job is no use.
     looks.jsonl      what the detector saw (`RememberedDetector`)
@@ -110,13 +111,15 @@ def _crc32(path: Path) -> int:
 class WorkFolder:
     """`with WorkFolder(target) as work:` holds the folder for this run alone. When the block ends without an error, the
     folder is deleted; also after an error, when nothing in it is finished or the user must change something, so that it
-    becomes another job. Else a note on the error says what to do.
+    becomes another job. Else a note on the error says what to do. With `keeps_looks`, what the detector saw is worth
+    keeping without a finished segment.
 
     Raises TargetError when another run holds it, or it cannot be made.
     """
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, *, keeps_looks: bool = False) -> None:
         self.path = work_folder(target)
+        self._keeps_looks = keeps_looks
         self._target = target
         self._lock = FileLock(self.path / "lock")
         self._finished: dict[int, dict[str, Any]] = {}
@@ -151,18 +154,19 @@ class WorkFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        num_finished = len(self._segments())
         # What the user must mend (a source, the kind of output) makes another job of it, unless the system has refused
         # something, as a full disk does.
         is_users = isinstance(error, InputError) and not isinstance(error.__cause__, OSError)
         is_useless = self._is_ours and is_users
-        if error is not None and num_finished and not is_useless:
+        if error is not None and self._has_work() and not is_useless:
             self._lock.release()
             num_frames = sum(segment["num_frames"] for segment in self._finished.values())
             way_on = "the same command goes on from there"
             if isinstance(error, VerifyError):
                 way_on = "delete it to make them anew"
-            if num_frames:
+            if self._is_ours and self._keeps_looks:
+                error.add_note(f"what the detector has seen is kept in {self.path}: {way_on}")
+            elif num_frames:
                 error.add_note(f"{num_frames} frames are finished and kept in {self.path}: {way_on}")
             elif not is_users:  # stopped before it had looked
                 error.add_note(f"what an earlier run has finished is kept in {self.path}")
@@ -187,7 +191,7 @@ class WorkFolder:
         known = None
         with writing(self.path), contextlib.suppress(FileNotFoundError, ValueError):
             known = json.loads(file.read_text(encoding="utf-8"))
-        if not self._segments():
+        if not self._has_work():
             known = None  # nothing to lose
         if known is not None and known != job:
             names = [name for name in job | known if job.get(name) != known.get(name)]
@@ -203,7 +207,7 @@ class WorkFolder:
                 facts = json.loads((folder / "segment.json").read_text("utf-8"))
                 if facts["crc32"] == _checksums(folder):  # else it is made again
                     self._finished[int(folder.name[-5:])] = facts
-        if must and not self._finished:
+        if must and (known is None if self._keeps_looks else not self._finished):
             raise OptionsError(f"{self.path}: nothing is finished there; leave --resume out to begin")
         with writing(self.path):
             if known is None:
@@ -213,6 +217,8 @@ class WorkFolder:
                 file.write_text(json.dumps(job, indent=1) + "\n", encoding="utf-8")
                 flush_to_disk(file)
         self._is_ours = True
+        if self._keeps_looks and known is not None:
+            log.info(f"{self.path}: going on with what the detector has seen")
         if self._finished:
             num_frames = sum(segment["num_frames"] for segment in self._finished.values())
             log.info(f"{self.path}: going on; {num_frames} frames are finished")
@@ -227,6 +233,11 @@ class WorkFolder:
     def finished(self) -> Mapping[int, Mapping[str, Any]]:
         """By number of the segment: what `finish_segment` was told of it."""
         return self._finished
+
+    def _has_work(self) -> bool:
+        """Whether anything in it is worth keeping."""
+        has_looks = self.looks.exists() and self.looks.stat().st_size > 0
+        return bool(self._segments()) or (self._keeps_looks and has_looks)
 
     def _segments(self) -> list[Path]:
         """The folders of those that have been finished, in order."""
