@@ -16,10 +16,14 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 
 from tests.clips import CLIPS, picture_rgb
+from tests.copies import copy
 from vidrestore.errors import InputError, OptionsError, SourceError
 from vidrestore.frame import ColorTags, Frame
 from vidrestore.video import read
+from vidrestore.video.encode_options import EncodeSettings
+from vidrestore.video.probe import probe
 from vidrestore.video.read import VideoReader
+from vidrestore.video.sample import sample_frames
 from vidrestore.video.source import packets_of
 
 UNDAMAGED = [name for name, clip in CLIPS.items() if not clip.damage]
@@ -106,6 +110,38 @@ def test_the_layout_says_what_the_samples_mean(
     assert (found.name, found.depth_bits, found.full_range) == (layout, depth_bits, full_range)
 
 
+def prores_told_by_its_container_alone(path: Path) -> Path:
+    """PQ in BT.2020, as QuickTime says it and the pictures themselves do not."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("prores_ks", rate=25, options={"profile": "3"})
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt, context.time_base = 64, 48, "yuv422p10le", Fraction(1, 25)
+        context.color_range, context.colorspace, context.color_primaries, context.color_trc = 1, 9, 9, 16
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(picture_rgb(index, 64, 48), format="rgb24").reformat(
+                format="yuv422p10le", dst_colorspace="ITU709"
+            )
+            frame.color_range = frame.colorspace = frame.color_primaries = frame.color_trc = 2
+            frame.color_range, frame.pts, frame.time_base = 0, index, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def test_colours_that_only_the_container_tells_are_known_and_kept(tmp_path: Path) -> None:
+    source = prores_told_by_its_container_alone(tmp_path / "graded.mov")
+    tags = ColorTags(range=1, matrix=9, primaries=9, transfer=16)
+    for path in (source, tmp_path / "copy.mkv", tmp_path / "copy.mov"):
+        if path != source:
+            copy(source, path, EncodeSettings("prores" if path.suffix == ".mov" else "ffv1"))
+        with VideoReader(path) as reader:
+            assert reader.info.color == tags
+            assert reader.info.layout.is_pq
+            assert [frame.layout.matrix for frame in reader.frames()] == ["bt2020"] * 3
+    assert next(iter(sample_frames(source))).layout.is_pq
+    assert probe(source).streams[0].color_transfer == "smpte2084"
+
+
 def test_info_has_the_facts_of_the_stream(tmp_path: Path) -> None:
     with VideoReader(CLIPS["hevc_10_bit"].make(tmp_path)) as reader:
         info = reader.info
@@ -145,6 +181,29 @@ def test_the_turn_stands_every_picture_upright_mirrored_or_not(matrix: tuple[int
         turned = np.rot90(stored, k=-reader.info.rotation_deg // 90)
     is_mirrored = a * d - b * c < 0
     assert np.array_equal(turned[:, ::-1] if is_mirrored else turned, shown)
+
+
+def test_marks_of_repeated_fields_that_are_left_out_are_told(tmp_path: Path) -> None:
+    """Film on video (3:2 pulldown) in MPEG-2 says of pictures that a field is shown twice; no encoder of ours can."""
+    plain, film = CLIPS["mpeg2_ts"].make(tmp_path), tmp_path / "film.ts"
+    with av.open(str(plain)) as source, av.open(str(film), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            content = bytearray(bytes(packet))
+            for at in range(len(content) - 9):
+                if content[at : at + 4] == b"\0\0\1\xb5" and content[at + 4] >> 4 == 8:  # picture coding extension
+                    content[at + 7] |= 0x82  # top field first, repeat first field (ISO/IEC 13818-2, 6.2.3.1)
+                    content[at + 8] |= 0x80  # of a progressive picture
+            if content:
+                marked = av.Packet(bytes(content))
+                marked.stream, marked.time_base = stream, packet.time_base
+                marked.pts, marked.dts, marked.is_keyframe = packet.pts, packet.dts, packet.is_keyframe
+                output.mux(marked)
+    told = f"{film}: marks of repeated fields (pulldown) are left out; every picture keeps its time"
+    for path, warnings in ((plain, []), (film, [told])):
+        with VideoReader(path) as reader:
+            assert len(list(reader.frames())) == CLIPS["mpeg2_ts"].num_frames
+            assert reader.warnings == warnings
 
 
 def test_a_cover_picture_is_not_the_video(tmp_path: Path) -> None:

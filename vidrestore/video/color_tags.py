@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+import av
+
+from vidrestore.frame import ColorTags
 from vidrestore.layout import ChromaSiting, Matrix, PixelLayout
 
 UNSPECIFIED_RANGE, LIMITED_RANGE, FULL_RANGE = 0, 1, 2
@@ -92,3 +95,26 @@ def siting_of(chroma_location: int, codec_name: str) -> ChromaSiting:
 def default_siting(codec_name: str) -> ChromaSiting:
     """Where a codec puts chroma samples when the stream does not say."""
     return "center" if codec_name in CENTERED_CHROMA_CODECS else "left"
+
+
+def told_by_container(stream: av.VideoStream) -> ColorTags:
+    """The colour tags that a source's container has, before its decoder has seen a packet."""
+    context = stream.codec_context
+    return ColorTags(
+        range=int(context.color_range),
+        matrix=int(context.colorspace),
+        primaries=int(context.color_primaries),
+        transfer=int(context.color_trc),
+    )
+
+
+def tell(picture: av.VideoFrame, tags: ColorTags) -> None:
+    """Give a decoded picture the container's word for what its own stream leaves open, as ProRes' headers often do."""
+    if picture.color_range == UNSPECIFIED_RANGE:
+        picture.color_range = tags.range
+    if picture.colorspace == UNSPECIFIED:
+        picture.colorspace = tags.matrix
+    if picture.color_primaries == UNSPECIFIED:
+        picture.color_primaries = tags.primaries
+    if picture.color_trc == UNSPECIFIED:
+        picture.color_trc = tags.transfer

@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 from av.packet import Packet
 
+from vidrestore.video.color_tags import tell, told_by_container
 from vidrestore.video.source import open_source
 
 log = logging.getLogger("vidrestore")
@@ -29,6 +30,7 @@ class PatientDecoder:
 
     def __init__(self, stream: av.VideoStream, path: Path, on_damage: Callable[[av.FFmpegError], None]) -> None:
         self._stream, self._path, self._on_damage = stream, path, on_damage
+        self._tags = told_by_container(stream)
         self._kept: list[Packet[av.VideoStream]] = []
         self._kept_bytes = 0
         self._next_start: int | None = None
@@ -82,10 +84,12 @@ class PatientDecoder:
                         self._on_damage(exc)
                 for picture in pictures:
                     if last_pts is None or (picture.pts is not None and picture.pts > last_pts):
+                        tell(picture, self._tags)
                         yield picture
 
     def _noted(self, picture: av.VideoFrame) -> av.VideoFrame:
         self._last_pts = picture.pts if picture.pts is not None else self._last_pts
+        tell(picture, self._tags)
         return picture
 
     def _keep(self, packet: "Packet[av.VideoStream]") -> None:

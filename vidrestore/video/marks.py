@@ -40,6 +40,8 @@ LEFT_OUT: Mapping[SideDataType, str] = {
 """What pictures may bring along and PyAV cannot write, in words."""
 
 
+PICTURE_CODING_EXTENSION = b"\0\0\1\xb5"
+"""MPEG-2's start code of extensions; the first four bits say which (ISO/IEC 13818-2, 6.2.3.1): 8 is this one."""
 CAPTIONED_CODECS = frozenset({"h264", "mpeg2video"})
 """Whose encoders take closed captions from pictures and write them into the stream."""
 TINY_PX = 16
@@ -109,6 +111,17 @@ def marks_of(picture: av.VideoFrame) -> tuple[int, Fields]:
         return 0, ""
     location = next((number for number, name in CHROMA_LOCATIONS.items() if name == found[1]), 0)
     return location, FIELD_LETTERS[found[2]]
+
+
+def repeats_field(packet: bytes) -> bool:
+    """Whether an MPEG-2 packet has a picture of which a field is to be shown twice, as film on video has."""
+    at = packet.find(PICTURE_CODING_EXTENSION)
+    while at >= 0:
+        content = packet[at + len(PICTURE_CODING_EXTENSION) :][:4]
+        if len(content) == 4 and content[0] >> 4 == 8 and content[3] & 2:
+            return True
+        at = packet.find(PICTURE_CODING_EXTENSION, at + 1)
+    return False
 
 
 class FieldMarker:

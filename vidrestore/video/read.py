@@ -20,7 +20,7 @@ from vidrestore.video.color_tags import FULL_RANGE, RGB_MATRIX, siting_of
 from vidrestore.video.cropping import cropping_of
 from vidrestore.video.decode import PatientDecoder
 from vidrestore.video.hdr_light import hdr_light_of
-from vidrestore.video.marks import FIELD_MARKING_CODECS, captions_of, left_out_of, marks_of
+from vidrestore.video.marks import FIELD_MARKING_CODECS, captions_of, left_out_of, marks_of, repeats_field
 from vidrestore.video.planes import layout_of, planes_of
 from vidrestore.video.read_sequence import SequenceReader
 from vidrestore.video.sample import matching_decord_reader
@@ -107,6 +107,7 @@ class VideoReader:
         self.num_missing_pts = 0
         self.num_repeated_pts = 0
         self._left_out: set[str] = set()
+        self._repeats_fields = False
         self._interlaced_fields: Fields = ""
         self.missing_at_end_s = 0.0
         """Known after the last frame: from its end to where the container says that the picture ends."""
@@ -197,6 +198,8 @@ class VideoReader:
         ]
         lines = [f"{self.path}: {count} {what}" for count, what in found if count]
         lines += [f"{self.path}: {what} are left out" for what in sorted(self._left_out)]
+        if self._repeats_fields:
+            lines.append(f"{self.path}: marks of repeated fields (pulldown) are left out; every picture keeps its time")
         if self._other_videos:
             numbers = " and ".join(map(str, self._other_videos))
             lines.append(f"{self.path}: video stream {numbers} is only copied; --stream restores it instead")
@@ -284,9 +287,13 @@ class VideoReader:
 
     def _packets(self) -> Iterator["Packet[av.VideoStream]"]:
         """Packets of the stream. A container that breaks off counts as a damaged packet."""
+        is_mpeg2 = self._stream.codec_context.name == "mpeg2video"
         for _ in range(MAX_DAMAGED_IN_A_ROW):
             try:
-                yield from packets_of(self._container, self.path, [self._stream])
+                for packet in packets_of(self._container, self.path, [self._stream]):
+                    if is_mpeg2 and not self._repeats_fields:
+                        self._repeats_fields = repeats_field(bytes(packet))
+                    yield packet
                 return
             except av.FFmpegError as exc:
                 # The generator is finished after it raises; a new one goes on behind the damage.

@@ -13,7 +13,7 @@ import av.container
 
 from vidrestore.errors import SourceError
 from vidrestore.frame import Frame
-from vidrestore.video.color_tags import default_siting
+from vidrestore.video.color_tags import default_siting, tell, told_by_container
 from vidrestore.video.planes import layout_of, planes_of
 from vidrestore.video.read_sequence import SequenceReader
 from vidrestore.video.sequence import is_sequence
@@ -101,12 +101,13 @@ def _sampled_with_pyav(path: Path, num_frames: int, number: int | None) -> Itera
         begin = stream.start_time
         origin_s = _whole_s(container.start_time) if begin is None else float(begin * stream.time_base)
         wanted_s = [origin_s + duration_s * (index + 0.5) / num_frames for index in range(num_frames)]
-        siting = default_siting(stream.codec_context.name)
+        siting, tags = default_siting(stream.codec_context.name), told_by_container(stream)
         index, last_pts = 0, None
         for time_s in wanted_s:
             picture = _picture_at(container, path, stream, time_s)
             if picture is not None and (last_pts is None or (picture.pts or 0) > last_pts):
                 last_pts = picture.pts or 0
+                tell(picture, tags)
                 layout = layout_of(picture, siting=siting)
                 yield Frame(index, last_pts, stream.time_base, planes_of(picture), layout)
                 index += 1

@@ -19,6 +19,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition, Stream
 
 from vidrestore.errors import OptionsError, SourceError
+from vidrestore.video.color_tags import tell, told_by_container
 
 # FFmpeg's own words on damage are for nobody: what matters of them comes as errors, and is counted.
 logging.getLogger("libav").addHandler(logging.NullHandler())
@@ -208,11 +209,13 @@ def packets_of(container: av.container.InputContainer, path: Path, streams: Sequ
 def first_picture(path: Path, stream_index: int) -> av.VideoFrame | None:
     """The first frame of a stream that decodes, read through a handle of its own; None when none does soon."""
     with open_source(path) as container, contextlib.suppress(av.FFmpegError):
-        for packet in itertools.islice(
-            packets_of(container, path, [container.streams[stream_index]]), MAX_PACKETS_TO_A_PICTURE
-        ):
+        stream = container.streams[stream_index]
+        if not isinstance(stream, av.VideoStream):
+            return None
+        tags = told_by_container(stream)
+        for packet in itertools.islice(packets_of(container, path, [stream]), MAX_PACKETS_TO_A_PICTURE):
             with contextlib.suppress(av.FFmpegError, EOFError):
                 for picture in packet.decode():
-                    if isinstance(picture, av.VideoFrame):
-                        return picture
+                    tell(picture, tags)
+                    return picture
     return None
