@@ -7,8 +7,9 @@ import av
 import av.container
 import pytest
 
-from tests.clips import CLIPS
+from tests.clips import CLIPS, picture_rgb
 from tests.copies import container_facts, copy, other_packets, read, same_samples, times_s
+from vidrestore.verify.output import verify_output
 from vidrestore.video.encode_options import EncodeSettings
 
 
@@ -44,6 +45,45 @@ def test_a_cut_starts_at_zero_with_sound_and_subtitles_in_sync(tmp_path: Path) -
     assert texts == [(Fraction(index, 5), f"line {index + 10}".encode()) for index in range(10)]
     chapters = [(float(start), float(end), data["title"]) for start, end, data in container_facts(target)[1]]
     assert chapters == [(0.0, 1.0, "one"), (1.0, 2.0, "two")]
+
+
+def two_cameras(path: Path) -> Path:
+    """Two videos of 16 frames; the second has keyframes at 0 and at 0.32 s."""
+    with av.open(str(path), "w") as output:
+        packets: list[av.Packet[av.VideoStream]] = []
+        for _ in range(2):
+            options = {"g": "8", "bf": "2", "x264-params": "scenecut=0:keyint_min=8"}
+            stream = output.add_stream("libx264", rate=25, options=options)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for index in range(16):
+                frame = av.VideoFrame.from_ndarray(picture_rgb(index, 64, 48), format="rgb24")
+                packets += stream.encode(frame.reformat(format="yuv420p"))
+            packets += stream.encode(None)
+        output.mux(packets)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "num_shown", "warns"),
+    [
+        (0.0, 0.31, 8, None),
+        (0.2, 0.6, 7, "video track 1 begins 0.120 s late, at its first keyframe"),
+        (0.2, 0.3, 0, "video track 1 has no keyframe in the cut, and is empty"),
+    ],
+)
+def test_a_second_video_in_a_cut_begins_where_it_can_be_shown(
+    suffix: str, start_s: float, end_s: float, num_shown: int, warns: str | None, tmp_path: Path
+) -> None:
+    source, target = two_cameras(tmp_path / "cameras.mp4"), tmp_path / f"cut{suffix}"
+    copy(source, target, warns=warns, start_s=start_s, end_s=end_s)
+    with av.open(str(target)) as output:
+        shown = list(output.decode(output.streams.video[1])) if len(output.streams.video) > 1 else []
+    assert len(shown) == num_shown
+    if num_shown:
+        late_s = 0 if warns is None else 0.12
+        assert shown[0].time == pytest.approx(late_s, abs=0.002)
+        verify_output(source, target, [], lossless=True, start_s=start_s, end_s=end_s)
 
 
 def test_a_subtitle_that_is_on_screen_when_the_cut_begins_stays_on_screen(tmp_path: Path) -> None:

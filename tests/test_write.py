@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.copies import (
 )
 from vidrestore.errors import RestoreError, SourceError, TargetError
 from vidrestore.frame import ColorTags, Frame
+from vidrestore.verify.output import verify_output
 from vidrestore.video.encode import Encoding
 from vidrestore.video.encode_options import EncodeSettings
 from vidrestore.video.encoders import ENCODERS
@@ -460,3 +462,46 @@ def test_chroma_of_interlaced_film_is_not_mixed_across_moments(tmp_path: Path) -
         assert np.abs(plane[1::2].astype(int) - 150).max() <= 1
     mixed = planes_of(encodable_frame(planes, like_420, encoding))[1]
     assert np.abs(mixed[0::2].astype(int) - 90).max() > 10  # a progressive picture's chroma is smooth
+
+
+def wrapped(path: Path) -> Path:
+    """A transport stream whose clock of 33 bits begins anew after 0.3 s, so that FFmpeg counts from -0.3 s on."""
+    begin_s = Fraction(1 << 33, 90_000) - Fraction(3, 10)
+    options = {"muxdelay": "0", "muxpreload": "0", "avoid_negative_ts": "disabled"}
+    with av.open(str(path), "w", container_options=options) as output:
+        video, sound = output.add_stream("libx264", rate=25, options={"bf": "2"}), output.add_stream("aac", rate=48000)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        packets: list[Any] = []
+        for index in range(16):
+            frame = av.VideoFrame.from_ndarray(picture_rgb(index, 64, 48), format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = round(begin_s * 25) + index, Fraction(1, 25)
+            packets += video.encode(frame)
+        for index in range(30):
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            samples.sample_rate, samples.time_base = 48_000, Fraction(1, 48_000)
+            samples.pts = round(begin_s * 48_000) + 1024 * index
+            packets += sound.encode(samples)
+        packets += [*video.encode(None), *sound.encode(None)]
+        output.mux(sorted(packets, key=lambda packet: packet.dts * packet.time_base))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_what_begins_before_0_is_not_hidden(suffix: str, tmp_path: Path) -> None:
+    source, target = wrapped(tmp_path / "wrapped.ts"), tmp_path / f"copy{suffix}"
+    frames = copy(source, target)
+    first_s = frames[0].time_s
+    assert len(frames) == 16
+    assert first_s < -0.2
+    kept = read(target)
+    assert same_samples(frames, kept)
+    for one, other in zip(frames, kept, strict=True):
+        assert other.time_s - kept[0].time_s == pytest.approx(one.time_s - first_s, abs=0.0011)
+    with av.open(str(source)) as before, av.open(str(target)) as after:
+        sounds = [[packet for packet in each.demux(audio=0) if packet.size] for each in (before, after)]
+        late_s = [float(packets[0].pts * packets[0].time_base) for packets in sounds]
+        num_samples = sum(frame.samples for frame in av.open(str(target)).decode(audio=0))
+    assert len(sounds[0]) == len(sounds[1])
+    assert late_s[1] - kept[0].time_s == pytest.approx(late_s[0] - first_s, abs=0.002)
+    assert num_samples >= 29 * 1024
+    verify_output(source, target, [], lossless=True)

@@ -62,7 +62,7 @@ class Clock:
         """Whether the start of all tracks, of which the others begin at `starts_s`, may have moved as it has."""
         to_zero_s = max(-min([self._first_s, *starts_s]), Fraction(0))
         if self._pair.container in EXACT_CONTAINERS:
-            may_move = self.shift_s == 0
+            may_move = self.shift_s == 0 or (self._first_s < 0 and abs(self.shift_s - to_zero_s) <= MS)
         elif self._pair.container in MATROSKA_CONTAINERS:
             may_move = min(abs(self.shift_s), abs(self.shift_s - to_zero_s)) <= MS
         else:

@@ -161,7 +161,11 @@ def _enter_source_packets(
             begin = round(begin_s / track.time_base)
             if track.kind == "subtitle" and pts < begin < pts + (packet.duration or 0):
                 pts = dts = begin  # it is still on screen
-            if pts < begin:
+            if pts < begin or (track.kind == "video" and track.first_keyframe is None and not packet.is_keyframe):
+                continue
+            if track.kind == "video" and track.first_keyframe is None:
+                track.first_keyframe = pts
+            if track.first_keyframe is not None and pts < track.first_keyframe:
                 continue
             pts, dts = pts - begin, dts - begin
         moved = 0 if track.last_dts is None else max(0, track.last_dts + 1 - dts)
@@ -206,6 +210,8 @@ class _Track:
     language: str | None
     disposition: Disposition
     last_dts: int | None = None
+    first_keyframe: int | None = None
+    """When it is shown, in a cut; nothing could show a picture ahead of it."""
     num_bytes: int = 0
     offsets: "array[int]" = field(default_factory=lambda: array("q"))
     """How many bytes come before each packet."""

@@ -20,6 +20,8 @@ MAX_INTERLEAVING_S = 10
 """A packet this far behind the end of a span ends the reading: by then every other track has passed it too."""
 DOLBY_SYNC = b"\x0b\x77"
 """How every packet of AC-3 begins. The MOV muxer drops those that do not, and reports no error."""
+LATE_KEYFRAME_S = Fraction(1, 10)
+"""A track that is cut here and not restored begins at most so much late without a word: two frames or three."""
 EMPTY_TEXT = b"\0\0"
 """A mov_text sample that clears the screen. The MOV muxer writes these itself, so copies would double them."""
 
@@ -27,8 +29,9 @@ EMPTY_TEXT = b"\0\0"
 class CopiedPackets:
     """(packet in the output's time, its due time in the source's, in s) each, in the source's order.
 
-    `outputs` gives the output's track for the number of the source's. From `begin_s` on (the source's clock; None:
-    packets keep their times) all move by that; those that begin at `end_s` or later are left out.
+    `outputs` gives the output's track for the number of the source's. All move back by `shift_s`. Those that begin
+    ahead of `begin_s` (on the source's clock), or at `end_s` or later, are left out; so are pictures ahead of the first
+    keyframe from there on, which nothing could show.
 
     Raises SourceError for a packet that the container would leave out or show at another time.
     """
@@ -39,16 +42,25 @@ class CopiedPackets:
         path: Path,
         outputs: Mapping[int, Stream],
         *,
+        shift_s: Fraction,
         begin_s: Fraction | None,
         end_s: Fraction | None,
         into_quicktime: bool,
         warn: Callable[[str], None],
     ) -> None:
         self._source, self._path, self._outputs = source, path, outputs
-        self._begin_s, self._end_s = begin_s, end_s
+        self._shift_s, self._begin_s, self._end_s = shift_s, begin_s, end_s
+        self._keyframes: dict[int, int] = {}
+        """With `begin_s`: by number of a track of pictures, when its first keyframe is shown."""
         self._into_quicktime = into_quicktime
         self._warn = warn
         self._last_dts: dict[int, int] = {}
+
+    def hidden(self) -> list[int]:
+        """With `begin_s`: numbers of the source's tracks of pictures of which no keyframe has been met."""
+        videos = [stream for stream in self._source.streams.video if stream.index in self._outputs]
+        moving = [stream.index for stream in videos if not stream.disposition & Disposition.attached_pic]
+        return [] if self._begin_s is None else [index for index in moving if index not in self._keyframes]
 
     def silent(self) -> list[int]:
         """Numbers of the source's audio tracks that are copied and of which no packet has been met."""
@@ -81,9 +93,10 @@ class CopiedPackets:
                     # Its text is still on screen when the output begins.
                     packet.duration = end - begin
                     pts = dts = begin
-                if pts < begin:
+                if pts < begin or (packet.stream.type == "video" and not self._can_be_shown(packet, pts)):
                     continue
-                pts, dts = pts - begin, dts - begin
+            shift = round(self._shift_s / time_base)
+            pts, dts = pts - shift, dts - shift
             last = self._last_dts.get(index)
             if last is not None and dts <= last:
                 if (last - dts) * time_base > MAX_STEP_BACK_S:
@@ -123,9 +136,23 @@ class CopiedPackets:
         dts = packet.dts if packet.dts is not None else packet.pts
         if dts is None:
             last = self._last_dts.get(packet.stream.index)
-            moved = 0 if self._begin_s is None else round(self._begin_s / packet.time_base)
+            moved = round(self._shift_s / packet.time_base)
             dts = (packet.stream.start_time or 0) if last is None else last + moved + max(packet.duration or 0, 1)
         return packet.pts if packet.pts is not None else dts, dts
+
+    def _can_be_shown(self, packet: "Packet[Stream]", pts: int) -> bool:
+        """Whether a picture of a cut track comes with a keyframe to decode it from."""
+        assert self._begin_s is not None
+        index, late_s = packet.stream.index, pts * packet.time_base - self._begin_s
+        if index not in self._keyframes:
+            if not packet.is_keyframe:
+                return False
+            self._keyframes[index] = pts
+            if late_s > LATE_KEYFRAME_S:
+                self._warn(
+                    f"{self._path}: video track {index} begins {float(late_s):.3f} s late, at its first keyframe"
+                )
+        return pts >= self._keyframes[index]
 
     def _is_empty_text(self, packet: "Packet[Stream]") -> bool:
         is_small_text = packet.stream.type == "subtitle" and packet.size == len(EMPTY_TEXT)

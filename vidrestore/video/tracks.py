@@ -118,20 +118,27 @@ class CopiedTracks:
         """The time scale for MP4's start offsets, in which every track begins exactly where it does in the source.
 
         FFmpeg stores how late a track starts in ms, rounded down. That is exact for what was made so; otherwise, and
-        for a cut, whose tracks begin anywhere, we take a scale that all tracks' clocks divide.
+        for a cut and others that move, whose tracks begin anywhere, we take a scale that all tracks' clocks divide.
         """
         starts = [(stream.start_time or 0, stream.time_base or Fraction(1)) for stream in self._source.streams]
         in_ms = all(round(Fraction(math.floor(start * base * 1000), 1000) / base) == start for start, base in starts)
         common = math.lcm(*(base.denominator for _, base in starts))
-        moved = self._span_start_s is not None
+        moved = self._span_start_s is not None or (self._main.start_time or 0) < 0
         return MS_PER_S if (in_ms and not moved) or common > MAX_MOVIE_TICKS_PER_S else common
 
-    def begin(self, first_picture_s: Fraction) -> None:
-        """Start copying. With a span, the picture shown at this time of the source's clock opens the output."""
+    @property
+    def start_s(self) -> Fraction:
+        """When the first of all tracks begins, by the source's clock."""
+        return Fraction(self._source.start_time or 0, av.time_base)
+
+    def begin(self, first_picture_s: Fraction, shift_s: Fraction) -> None:
+        """Start copying: the source's first picture that is restored is shown at this time of its clock, and all
+        packets move back by `shift_s`."""
         self._packets = CopiedPackets(
             self._source,
             self._path,
             self._outputs,
+            shift_s=shift_s,
             begin_s=None if self._span_start_s is None else first_picture_s,
             end_s=self._end_s,
             into_quicktime=self._container in QUICKTIME_CONTAINERS,
@@ -177,6 +184,8 @@ class CopiedTracks:
             self._next = next(self._coming, None)
         if time_s is None:
             self._warn_of_silence()
+            for index in self._packets.hidden():
+                self.warnings.append(f"{self._path}: video track {index} has no keyframe in the cut, and is empty")
 
     def _warn_of_silence(self) -> None:
         """Sound of which a damaged file has nothing but the announcement; muxers leave such tracks out."""

@@ -1,6 +1,7 @@
 """Frames in, a video file out: the new picture with everything else of the source, in the source's time."""
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -35,7 +36,8 @@ class VideoWriter:
     The file is written under a hidden name in `folder`, or beside the target, and renamed when `with` ends without an
     error and `check`, which is given the hidden name, does not raise either; after an error or Ctrl-C nothing is left.
     Matroska counts time in ms and has no negative times: there, pts of finer clocks are rounded, and a source whose
-    sound starts before 0 moves as a whole.
+    sound starts before 0 moves as a whole. Into MP4 and MOV, which would hide it, one whose pictures start before 0
+    moves likewise.
 
     Raises TargetError before any work when folder, container, codec or a track does not fit; TargetError in the
     middle when the disk fills up; RestoreError when the encoder fails. `warnings` lists what could not be kept.
@@ -109,7 +111,7 @@ class VideoWriter:
             tracks = self._copied_tracks(nowhere)
             files.callback(tracks.close)
             nowhere.start_encoding()
-            tracks.begin(first_s)
+            tracks.begin(first_s, self._shift_s(first_s))
             tracks.copy_before(None)
 
     def write(self, frame: Frame) -> None:
@@ -124,9 +126,11 @@ class VideoWriter:
         if self._begun:
             return
         self._begun = True
-        self._offset = first.pts if self._moves_clock else 0
+        first_s = first.pts * first.time_base
+        shift_s = self._shift_s(first_s)
+        self._offset = int(shift_s / self._like.time_base)
         with self._translated_errors():
-            self._tracks.begin(first.pts * first.time_base)
+            self._tracks.begin(first_s, shift_s)
 
     def encoder(self) -> PictureEncoder:
         """A new one for some frames in a row; what it gives may be muxed when what comes before has been."""
@@ -170,6 +174,19 @@ class VideoWriter:
             self.close()
         else:
             self._files.__exit__(exc_type, exc, traceback)
+
+    def _shift_s(self, first_s: Fraction) -> Fraction:
+        """How much all times move back: whole ticks of the picture's clock.
+
+        A cut begins at 0. So does what begins before 0 and goes into MP4 or MOV, where that would be hidden. (Sound
+        alone may: AAC's first packets are there to be hidden.)
+        """
+        if self._moves_clock:
+            return first_s
+        if first_s >= 0 or container_format(self.target.suffix) not in QUICKTIME_CONTAINERS:
+            return Fraction(0)
+        time_base = self._like.time_base
+        return math.floor(min(first_s, self._tracks.start_s) / time_base) * time_base
 
     def _container_options(self) -> dict[str, str]:
         options = {"fflags": "+bitexact"}  # else Matroska gets random numbers, and no two runs the same bytes
