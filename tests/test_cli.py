@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import IO
 
 import av
 import numpy as np
@@ -116,6 +117,17 @@ def test_a_call_that_makes_no_sense(case: str, tmp_path: Path, capsys: pytest.Ca
     assert error.count("\n") == 1, error
     assert message in error
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+def test_a_file_whose_name_has_two_lines_takes_one_of_what_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = CLIPS["silent"].make(tmp_path).rename(tmp_path / "new\nline.mp4")
+    assert run("restore", source, "-o", tmp_path / "new\nline.avi", "--verify") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ", 1)[1][:9] for line in lines[-3:-1]] == ["complete;", "12 frames"]
+    assert all(line.startswith(f"{tmp_path}/new line.avi: ") for line in lines[-3:-1])
+    assert "frames/s) with" in lines[-1]
 
 
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,6 +238,66 @@ cli.main(["restore", {str(source)!r}])
     done = subprocess.run(command, shell=True, cwd=Path(__file__).parents[1], capture_output=True, check=False)
     assert done.returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [source.name, "h264_restored.mp4"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+@pytest.mark.parametrize("unbuffered", [False, True])
+@pytest.mark.parametrize(
+    ("command", "complete"),
+    [("restore --quiet --json {source}", "h264_restored.mp4"), ("analyze {source}", "h264_faces.json")],
+)
+def test_what_cannot_be_printed_is_one_line_that_says_what_is_complete(
+    command: str, complete: str, unbuffered: bool, tmp_path: Path
+) -> None:
+    """Else somebody does hours of work once more."""
+    source = CLIPS["h264"].make(tmp_path)
+    words = command.format(source=source).split()
+    closed, open_end = os.pipe()
+    os.close(closed)
+    with open("/dev/full", "wb") as full, os.fdopen(open_end, "wb") as gone:
+        for stdout, reason in ((full, "No space left on device"), (gone, "Broken pipe")):
+            done = printing_to(stdout, *words, "--overwrite", unbuffered=unbuffered)
+            assert done.returncode == 1
+            assert done.stderr.splitlines()[-1] == (
+                f"vidrestore: error: {tmp_path / complete}: is complete, but what was to be printed could not be "
+                f"({reason}); send stdout to where it can be written"
+            )
+            assert (tmp_path / complete).stat().st_size > 1000
+            (tmp_path / complete).unlink()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+def test_a_list_that_cannot_be_printed_is_no_failure_of_ours(tmp_path: Path) -> None:
+    source = CLIPS["h264"].make(tmp_path)
+    closed, open_end = os.pipe()
+    os.close(closed)
+    with open("/dev/full", "wb") as full, os.fdopen(open_end, "wb") as gone:
+        for words in (["models", "list"], ["info", source]):
+            done = printing_to(full, *words)
+            assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+            assert "error: what was to be printed could not be (No space left on device)" in done.stderr
+            done = printing_to(gone, *words)  # as `| head` has seen enough
+            assert (done.returncode, done.stderr) == (1, "")
+
+
+def printing_to(stdout: IO[bytes], *words: object, unbuffered: bool = False) -> subprocess.CompletedProcess[str]:
+    code = f"""
+from tests.fakes import FixedDetector, IdentityRestorer, face_at
+from vidrestore import cli, info, loading
+loading.load_detector = info.load_detector = lambda *_, **__: FixedDetector((face_at(240, 180, 120),))
+loading.load_restorer = lambda *_, **__: IdentityRestorer()
+cli.main({list(map(str, words))!r})
+"""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1" if unbuffered else ""}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[1],
+        env=environment,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
 
 
 def test_a_progress_that_nobody_reads_any_more_stops_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

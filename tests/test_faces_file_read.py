@@ -1,7 +1,6 @@
 """What was written is read again, and what is no faces file is refused in one line."""
 
 import os
-import threading
 import tracemalloc
 from pathlib import Path
 
@@ -102,15 +101,44 @@ def test_a_file_that_changes_during_the_run_is_one_line(tmp_path: Path) -> None:
         list(listed.frames())
 
 
-def test_what_a_pipe_brings_is_read_too(tmp_path: Path) -> None:
-    """`--from-faces <(jq ...)`: it can be read only once."""
-    path, pipe = edited(tmp_path, lambda _: None), tmp_path / "pipe"
-    os.mkfifo(pipe)
-    writer = threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()))
-    writer.start()
-    listed = read_faces_file(pipe)
-    writer.join()
+@pytest.mark.skipif(os.name == "nt", reason="no such files")
+def test_what_can_be_read_only_once_or_has_no_end_is_refused(tmp_path: Path) -> None:
+    """A pipe gives its content to the first who reads, and a run reads it several times: to restore other frames than
+    it has checked, or to wait for ever, would be the end of it."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(SourceError, match=f"^{path}: is no regular file; save what it brings to a file first"):
+            read_faces_file(path)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_byte_order_mark_is_no_matter(tmp_path: Path, layout: str) -> None:
+    """Notepad saves one."""
+    path = edited(tmp_path, lambda _: None, LAYOUTS[layout])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    listed = read_faces_file(path)
     assert [len(list(listed.frames())) for _ in range(2)] == [4, 4]
+
+
+@pytest.mark.parametrize("layout", ["ours", "on one line"])
+@pytest.mark.parametrize(
+    ("once", "twice"),
+    [
+        ('"edits": []', '"edits": [{"track_id": 2, "strength": 0}], "edits": []'),
+        ('"time_s": 0.04', '"time_s": 0.04, "time_s": 0.08'),
+        ('"strength": 1.0', '"strength": 0.0, "strength": 1.0'),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_and_no_edit_is_lost_in_silence(
+    once: str, twice: str, layout: str, tmp_path: Path
+) -> None:
+    """A line above our empty "edits" would have no effect: of two JSON takes the last."""
+    path = edited(tmp_path, lambda _: None, LAYOUTS[layout])
+    path.write_text(path.read_text().replace(once, twice, 1))
+    key = once.split(":")[0]
+    with pytest.raises(SourceError, match=rf"a damaged faces file \({key} stands there twice") as caught:
+        read_faces_file(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_long_film_is_read_in_little_memory(tmp_path: Path) -> None:

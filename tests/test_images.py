@@ -1,5 +1,6 @@
 """Still images keep their format, depth, transparency and metadata."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -98,6 +99,14 @@ def test_what_is_no_image_is_named_in_one_line(tmp_path: Path, content: bytes | 
         read_image(source)
     assert str(source) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes with names")
+def test_a_pipe_is_not_called_absent(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.png"
+    os.mkfifo(path)
+    with pytest.raises(SourceError, match=f"^{path}: is no regular file; save what it brings to a file first"):
+        read_image(path)
 
 
 def test_a_format_that_cannot_hold_it_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Every choice is spelled once, checked before any work, and a wrong one says what is allowed."""
 
 import json
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -64,7 +65,13 @@ def test_a_toml_time_is_hours_minutes_seconds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("strength = ", "not valid TOML"), ("strenght = 1", "unknown option 'strenght'"), ("crf = 'low'", "crf is 'low'")],
+    [
+        ("strength = ", "not valid TOML"),
+        ("strenght = 1", "unknown option 'strenght'"),
+        ("crf = 'low'", "crf is 'low'"),
+        pytest.param(f"crf = {'9' * 5000}", "not valid TOML", id="a number of 5000 digits"),
+        pytest.param(f"tracks = {'[' * 5000}", "not valid TOML", id="brackets without end"),
+    ],
 )
 def test_a_wrong_config_file_is_named_in_the_message(tmp_path: Path, text: str, message: str) -> None:
     config = tmp_path / "mine.toml"
@@ -72,6 +79,21 @@ def test_a_wrong_config_file_is_named_in_the_message(tmp_path: Path, text: str, 
     with pytest.raises(OptionsError, match=message) as caught:
         Options.from_toml(config)
     assert str(config) in str(caught.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such files")
+def test_a_config_that_waits_for_ever_or_has_no_end_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(OptionsError, match=f"^{path}: is no regular file; save what it brings to a file first"):
+            Options.from_toml(path)
+
+
+def test_a_config_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    """Notepad saves one."""
+    config = tmp_path / "mine.toml"
+    config.write_bytes(b"\xef\xbb\xbfstrength = 0.5\n")
+    assert Options.from_toml(config).strength == 0.5
 
 
 @pytest.mark.parametrize("name", ["default", "archival", "call"])
@@ -83,6 +105,8 @@ def test_the_shipped_configs_are_valid_and_hold_only_what_differs(name: str) -> 
 def test_tracks_are_numbers_with_commas_between() -> None:
     assert Options(tracks="1, 4", from_faces="f.json").track_ids == {1, 4}  # type: ignore[arg-type]
     assert Options().track_ids is None
+    with pytest.raises(OptionsError, match="it must be track numbers"):  # and not Python's limit on digits
+        Options(tracks=f"1,{'9' * 5000}", from_faces="f.json")  # type: ignore[arg-type]
 
 
 WRONG_VALUES: tuple[object, ...] = ("", "nonsense", -1, 10**9, 0.5, float("inf"), True, [], [1, 2], {}, {"a": 1})

@@ -2,6 +2,8 @@
 
 import errno
 import io
+import os
+import re
 import struct
 import subprocess
 import sys
@@ -204,6 +206,17 @@ def test_marks_of_repeated_fields_that_are_left_out_are_told(tmp_path: Path) -> 
         with VideoReader(path) as reader:
             assert len(list(reader.frames())) == CLIPS["mpeg2_ts"].num_frames
             assert reader.warnings == warnings
+
+
+def test_a_kind_of_pixels_that_cannot_be_kept_is_refused_with_the_name_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "old.mov"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("qtrle", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb555be"
+        frame = av.VideoFrame.from_ndarray(picture_rgb(0, 64, 48), format="rgb24").reformat(format="rgb555be")
+        output.mux([*stream.encode(frame), *stream.encode(None)])
+    with pytest.raises(SourceError, match=rf"^{re.escape(str(path))}: pixel format rgb555.e is not supported"):
+        VideoReader(path)
 
 
 def test_a_cover_picture_is_not_the_video(tmp_path: Path) -> None:
@@ -443,6 +456,14 @@ def test_a_file_without_a_video_is_refused_in_one_line(make, message: str, tmp_p
     assert text.startswith(f"{path}: ")
     assert message in text
     assert "\n" not in text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such files")
+def test_a_pipe_or_device_is_not_called_an_empty_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mkv")
+    for path in (tmp_path / "pipe.mkv", Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(SourceError, match=f"^{path}: is no regular file; save what it brings to a file first"):
+            VideoReader(path)
 
 
 def test_ffmpeg_says_nothing_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,10 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.S
 log = logging.getLogger("vidrestore")
 
 
+class PrintError(VidrestoreError):
+    """Stdout takes no more: its disk is full, or whoever read it has gone."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code. Errors are one line on stderr."""
     open_closed_streams()
@@ -59,11 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _leave(EXIT_INTERRUPTED, f"interrupted; {_with_notes(exc) or 'nothing was written'}")
     except InputError as exc:
         _leave(EXIT_BAD_INPUT, _with_notes(exc))
+    except PrintError as exc:
+        _give_up_stdout()
+        _leave(EXIT_FAILURE, str(exc))
     except VidrestoreError as exc:
         _leave(EXIT_FAILURE, _with_notes(exc))
     except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         sys.exit(EXIT_FAILURE)
     except MemoryError as exc:
         _leave(EXIT_FAILURE, f"out of memory; {_with_notes(exc) or 'close other programs'}")
@@ -124,6 +130,25 @@ def _leave(code: int, message: str) -> None:
     sys.exit(code)
 
 
+def _print(text: str, *, complete: Path | str | None = None) -> None:
+    """On stdout. Raises PrintError, which names the file that is complete all the same, so that nobody makes it anew;
+    BrokenPipeError where there is none and the reader has seen enough, as that of `| head` has."""
+    try:
+        click.echo(text)
+    except OSError as exc:
+        if complete is None and isinstance(exc, BrokenPipeError):
+            raise
+        done = "" if complete is None else f"{complete}: is complete, but "
+        raise PrintError(
+            f"{done}what was to be printed could not be ({exc.strerror}); send stdout to where it can be written"
+        ) from exc
+
+
+def _give_up_stdout() -> None:
+    """Python would try once more at exit, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _say(text: str) -> None:
     """On stderr, where somebody may look on or nobody: no reason to fail."""
     with suppress(OSError):
@@ -168,12 +193,25 @@ class WithTrainingRoom(click.Group):
         return {"evaluate": commands.evaluate, "train": commands.train}[name]
 
 
+class OneLine(logging.Formatter):
+    """For messages that name files, whose names may have several."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - its name in the standard library
+        return in_one_line(super().formatMessage(record))
+
+
+def in_one_line(text: str) -> str:
+    return " ".join(text.splitlines())
+
+
 @click.group(cls=WithTrainingRoom, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__)
 @click.option("--debug", is_flag=True, help="Show what goes on inside.")
 def cli(debug: bool) -> None:
     """Restore the faces in a video; keep everything else as it was."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     log.setLevel(logging.DEBUG if debug else logging.INFO)
 
 
@@ -215,13 +253,13 @@ def analyze(input: Path, faces: Path | None, config: Path | None, quiet: bool, *
     with Progress(quiet=quiet) as progress:
         analyze_video(input, path, options, on_frame=progress.update)
     if not quiet:
-        click.echo("track       from, s         to, s   frames   eyes apart, px   strength")
+        lines = ["track       from, s         to, s   frames   eyes apart, px   strength"]
         for track in tracks_of(read_faces_file(path)):
-            click.echo(
+            lines.append(
                 f"{track.track_id:5}  {track.begin_s:12.3f}  {track.end_s:12.3f}  {track.num_frames:7}  "
                 f"{track.eyes_apart_px:15.1f}  {track.strength:9.2f}"
             )
-        click.echo(str(path))
+        _print("\n".join([*lines, str(path)]), complete=path)
 
 
 @cli.command()
@@ -242,7 +280,7 @@ def restore(input: Path, output: str | None, config: Path | None, quiet: bool, a
     options = options.changed(given, origin="command line")
     report = run(input, target_for(input, output), options, quiet=quiet)
     if as_json:
-        click.echo(json.dumps(report.as_dict()))
+        _print(json.dumps(report.as_dict()), complete=report.target)
     elif not quiet:
         _say(summary(report))
 
@@ -283,7 +321,7 @@ def summary(report: Report) -> str:
     stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.seconds_per_stage.items() if seconds >= 0.05)
     reused = f" ({report.num_faces_reused} not anew)" if report.num_faces_reused else ""
     lines = [
-        f"{report.target}: {report.num_frames} frames, {report.num_faces_restored} faces restored{reused}, "
+        f"{in_one_line(report.target)}: {report.num_frames} frames, {report.num_faces_restored} faces restored{reused}, "
         f"{report.num_faces_skipped} left alone, {report.num_tracks} tracks",
         f"{report.seconds_total:.1f} s ({rate:.1f} frames/s) with {report.model} on {report.device}; seconds: {stages}",
     ]
@@ -298,7 +336,7 @@ def demo(folder: Path, quiet: bool) -> None:
     from vidrestore.demo import make_demo
 
     for path in make_demo(folder, lambda source, target, options: run(source, target, options, quiet=quiet)):
-        click.echo(str(path))
+        _print(str(path))
 
 
 @cli.command()
@@ -308,7 +346,7 @@ def info(input: Path) -> None:
     from vidrestore.info import describe
 
     for line in describe(input):
-        click.echo(line)
+        _print(line)
 
 
 @cli.command("report")
@@ -350,7 +388,7 @@ def report_command(
         device=options.device,
         overwrite=overwrite,
     )
-    click.echo(str(page))
+    _print(str(page), complete=page)
 
 
 @cli.command()
@@ -372,7 +410,8 @@ def export(model: str, output: Path, half: bool, dynamic_batch: bool, overwrite:
         model, output, half=half, dynamic_batch=dynamic_batch, overwrite=overwrite, progress=progress
     )
     megabytes = output.stat().st_size / 1e6
-    click.echo(f"{output}: {megabytes:.1f} MB; largest difference from PyTorch {difference:.2g} in [-1, 1]")
+    facts = f"{megabytes:.1f} MB; largest difference from PyTorch {difference:.2g} in [-1, 1]"
+    _print(f"{output}: {facts}", complete=output)
 
 
 @cli.command()
@@ -392,7 +431,7 @@ def bench(clip: Path | None, names: tuple[str, ...], device: str, quick: bool, a
     if log.level > logging.DEBUG:
         log.setLevel(logging.WARNING)  # what the pipeline tells of each run is nothing to the table
     result = measure(clip, models=names, device=device, quick=quick)
-    click.echo(json.dumps(result.as_dict()) if as_json else table(result))
+    _print(json.dumps(result.as_dict()) if as_json else table(result))
 
 
 @cli.group()
@@ -407,12 +446,12 @@ def models_list() -> None:
     from vidrestore.models.catalog import CATALOG
     from vidrestore.models.weights import installed_path, weights_folder
 
-    click.echo(f"weights folder: {weights_folder()}")
+    _print(f"weights folder: {weights_folder()}")
     for spec in CATALOG.values():
         state = "embedded" if spec.url is None else "installed" if installed_path(spec) else "not installed"
         size = f"{spec.crop_px} px" if spec.crop_px else ""
-        click.echo(f"{spec.name:26}{spec.kind:10}{size:8}  {state:14}{spec.license}")
-    click.echo(describe_onnxruntime())
+        _print(f"{spec.name:26}{spec.kind:10}{size:8}  {state:14}{spec.license}")
+    _print(describe_onnxruntime())
 
 
 @models.command()
@@ -421,7 +460,8 @@ def pull(name: str) -> None:
     """Download a model."""
     from vidrestore.models.download import pull as pull_model
 
-    click.echo(pull_model(name, progress=sys.stderr.isatty()).path)
+    path = pull_model(name, progress=sys.stderr.isatty()).path
+    _print(str(path), complete=path)
 
 
 @models.command()
@@ -432,10 +472,10 @@ def verify() -> None:
     checks = verify_models()
     for check in checks:
         if check.problem:
-            click.echo(f"{check.spec.name}: {check.problem}")
+            _print(f"{check.spec.name}: {check.problem}")
         elif check.path:
             known = "as expected" if check.expected_sha256 else "nothing to compare with"
-            click.echo(f"{check.spec.name}: {check.sha256} ({known})")
+            _print(f"{check.spec.name}: {check.sha256} ({known})")
     if any(check.problem for check in checks):
         raise WeightsError("some models are damaged or missing; the lines above say what to do")
 

@@ -69,8 +69,10 @@ def rgb_from_frame(frame: Frame) -> Plane:
 
 def read_image(path: Path) -> StillImage:
     """Raises SourceError when the file is missing, empty, not an image, or of a kind that cannot be kept faithfully."""
-    if not path.is_file():
+    if not path.exists():
         raise SourceError(f"{path}: does not exist; check the path")
+    if not path.is_file():
+        raise SourceError(f"{path}: is no regular file; save what it brings to a file first, and give that")
     try:
         with Image.open(path) as image:
             num_pictures = getattr(image, "n_frames", 1)

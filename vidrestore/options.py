@@ -14,6 +14,8 @@ from vidrestore.errors import OptionsError
 
 Device = str
 """auto, cpu, cuda or cuda:N."""
+TRACK_NUMBER = r"\d{1,16}"
+"""They are below 2**53, as in faces files; Python turns no text of more than 4300 digits into a number."""
 
 
 def option(
@@ -85,7 +87,7 @@ class Options:
         if self.quality and (self.crf is not None or (self.lossless and self.quality != "archive")):
             other = "lossless" if self.lossless else "crf"
             raise OptionsError(f"quality is {self.quality}, and {other} asks for another; leave one out")
-        if self.tracks is not None and not re.fullmatch(r" *\d+ *(, *\d+ *)*", self.tracks):
+        if self.tracks is not None and not re.fullmatch(rf" *{TRACK_NUMBER} *(, *{TRACK_NUMBER} *)*", self.tracks):
             raise OptionsError(f"tracks is {self.tracks!r}; it must be track numbers with commas between, such as 1,4")
         if self.tracks is not None and self.from_faces is None:
             raise OptionsError(f"tracks is {self.tracks}, but only a file has track numbers; give it with from_faces")
@@ -114,10 +116,14 @@ class Options:
     def from_toml(cls, path: Path) -> "Options":
         """Read a configuration file that holds only what differs from the defaults."""
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            if path.exists() and not path.is_file():  # such as /dev/zero, which has no end
+                raise OptionsError(f"{path}: is no regular file; save what it brings to a file first, and give that")
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Notepad puts a byte order mark first
         except OSError as exc:
             raise OptionsError(f"{path}: cannot be read ({exc.strerror}); check the path of the config file") from exc
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        except OptionsError:
+            raise
+        except (ValueError, RecursionError) as exc:  # no TOML or UTF-8, a number without end, brackets without end
             raise OptionsError(f"{path}: not valid TOML ({exc}); see configs/ for examples") from exc
         # Dashes may be used as on the command line.
         return cls().changed({key.replace("-", "_"): value for key, value in values.items()}, origin=str(path))

@@ -27,6 +27,8 @@ MAX_HEADER_CHARS = 1 << 20
 MAX_NAMED = 12
 """How many tracks a message names."""
 REMEDY = "write one with `vidrestore analyze` or `vidrestore restore --faces`"
+ENCODING = "utf-8-sig"
+"""With or without a byte order mark, which Notepad puts first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,9 +68,12 @@ class ListedFaces:
 def read_faces_file(path: Path) -> ListedFaces:
     """Read what `FacesFile` wrote, edited or not, and check all of it.
 
-    Raises SourceError, in one line, for a file that is missing, damaged, of another kind or edited into nonsense.
+    Raises SourceError, in one line, for a file that is missing, damaged, of another kind or edited into nonsense, and
+    for a pipe: it can be read only once, and the frames are needed again.
     """
     with _refusals(path):
+        if path.exists() and not path.is_file():
+            raise SourceError(f"{path}: is no regular file; save what it brings to a file first, and give that")
         try:
             return _checked(path, *_streamed(path), None)
         except _LaidOutAnew:
@@ -81,10 +86,24 @@ class _LaidOutAnew(Exception):  # noqa: N818 - no error
     """Not one frame to a line; but it may be a faces file all the same."""
 
 
+class _SaidTwice(Exception):  # noqa: N818 - said in another way
+    """A key that stands twice in one object: JSON's readers take the last, and what the user wrote may be the first."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _SaidTwice(f"{brief(twice)} stands there twice, in one pair of braces")
+    return made
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
 def _streamed(path: Path) -> tuple[dict[str, Any], Iterator[Any]]:
     """Header and frames. Raises _LaidOutAnew, the iterator too."""
-    if not path.is_file() and path.exists():  # a pipe can be read only once
-        raise _LaidOutAnew
     lines = _lines(path)
     header = ""
     for line in lines:
@@ -97,7 +116,7 @@ def _streamed(path: Path) -> tuple[dict[str, Any], Iterator[Any]]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding=ENCODING) as file:
         yield from file
 
 
@@ -115,19 +134,19 @@ def _frames(lines: Iterator[str]) -> Iterator[Any]:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
+        return DECODER.decode(text)
     except (ValueError, RecursionError) as exc:
         raise _LaidOutAnew from exc
 
 
 def _whole(path: Path) -> dict[str, Any]:
     """Header and frames of a file in any layout."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding=ENCODING)
     # Said before much memory is spent on it.
     if text.lstrip()[:1] == "{" and text.rstrip()[-1:] != "}":
         raise SourceError(f"{path}: no faces file (it breaks off at the end); {REMEDY}")
     try:
-        return _header(path, json.loads(text))
+        return _header(path, DECODER.decode(text))
     except (ValueError, RecursionError) as exc:  # no JSON, brackets without end
         raise SourceError(f"{path}: no faces file ({exc}); {REMEDY}") from exc
 
@@ -143,7 +162,7 @@ def _refusals(path: Path) -> Iterator[None]:
         raise SourceError(f"{path}: no faces file ({exc}); {REMEDY}") from exc
     except _LaidOutAnew as exc:
         raise SourceError(f"{path}: was changed while it was read; do not edit it before the end of the run") from exc
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as exc:
+    except (_SaidTwice, KeyError, TypeError, ValueError, OverflowError, RecursionError) as exc:
         what = f"{exc} is missing" if isinstance(exc, KeyError) else str(exc)
         raise SourceError(f"{path}: a damaged faces file ({what}); correct it, or {REMEDY}") from exc
 

@@ -1,5 +1,6 @@
 """Opening files of weights: tensors by name, and never code."""
 
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,7 +82,10 @@ def _open_tensors(path: Path) -> Mapping[Any, Any]:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 _check_size(path, sum(entry.file_size for entry in archive.infolist()))
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Of a pickle that is not torch's own, which is read or refused all the same.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
+            data = torch.load(path, map_location="cpu", weights_only=True)
     except WeightsError:
         raise
     except Exception as exc:  # a damaged pickle can make the reader raise anything

@@ -1,6 +1,7 @@
 """The two files that are compared, what the run was asked for, and how a difference is told."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -48,8 +49,13 @@ class Pair:
             raise VerifyError(f"{self.target}: cannot be read back ({exc}); {NOT_PLACED}") from exc
 
     def announced(self, what: str) -> bool:
-        """Whether one of the writer's warnings says so."""
-        return any(what in warning for warning in self.warnings)
+        """Whether one of the writer's warnings says so, in whole words, after the name of the file that it is about."""
+        words = re.compile(rf"\b{re.escape(what)}\b")
+        return any(words.search(self._without_name(warning)) for warning in self.warnings)
+
+    def _without_name(self, warning: str) -> str:
+        names = sorted((f"{self.source}: ", f"{self.target}: "), key=len, reverse=True)  # one may begin as the other
+        return warning.removeprefix(next(filter(warning.startswith, names), ""))
 
     def is_announced(self, stream: Stream) -> bool:
         """Whether the writer has said that this track of the source is lost."""

@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import av
@@ -158,6 +159,14 @@ def layout_of(frame: av.VideoFrame, *, siting: ChromaSiting = "left") -> PixelLa
     full_range = frame.color_range == FULL_RANGE or (frame.color_range != LIMITED_RANGE and untagged_is_full)
     is_pq = int(frame.color_trc) == PQ_TRANSFER
     return replace(layout, full_range=full_range, is_pq=is_pq)
+
+
+def layout_in(path: Path, frame: av.VideoFrame, *, siting: ChromaSiting = "left") -> PixelLayout:
+    """`layout_of` a frame of this file, which its error names."""
+    try:
+        return layout_of(frame, siting=siting)
+    except SourceError as exc:
+        raise SourceError(f"{path}: {exc}") from exc
 
 
 def planes_of(frame: av.VideoFrame) -> tuple[Plane, ...]:

@@ -21,7 +21,7 @@ from vidrestore.video.cropping import cropping_of
 from vidrestore.video.decode import PatientDecoder
 from vidrestore.video.hdr_light import hdr_light_of
 from vidrestore.video.marks import FIELD_MARKING_CODECS, captions_of, left_out_of, marks_of, repeats_field
-from vidrestore.video.planes import layout_of, planes_of
+from vidrestore.video.planes import layout_in, planes_of
 from vidrestore.video.read_sequence import SequenceReader
 from vidrestore.video.sample import matching_decord_reader
 from vidrestore.video.sequence import is_sequence
@@ -145,7 +145,7 @@ class VideoReader:
         for index, (pts, picture) in enumerate(itertools.chain([first], self._timed_frames)):
             planes, duration = planes_of(picture), picture.duration
             height_px, width_px = planes[0].shape
-            layout = layout_of(picture)
+            layout = layout_in(self.path, picture)
             wanted = (self.info.width_px, self.info.height_px, self.info.layout.name, self.info.layout.full_range)
             if (width_px, height_px, layout.name, layout.full_range) != wanted:
                 at_s = float(pts * self._time_base - self._origin_s)
@@ -235,7 +235,7 @@ class VideoReader:
     def _describe(self, picture: av.VideoFrame) -> VideoInfo:
         stream, context = self._stream, self._stream.codec_context
         chroma_location, coded_fields = marks_of(picture)
-        layout = layout_of(picture, siting=siting_of(chroma_location, context.name))
+        layout = layout_in(self.path, picture, siting=siting_of(chroma_location, context.name))
         duration_s = None
         if stream.duration:
             duration_s = float(stream.duration * self._time_base)

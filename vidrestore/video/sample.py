@@ -14,7 +14,7 @@ import av.container
 from vidrestore.errors import SourceError
 from vidrestore.frame import Frame
 from vidrestore.video.color_tags import default_siting, tell, told_by_container
-from vidrestore.video.planes import layout_of, planes_of
+from vidrestore.video.planes import layout_in, planes_of
 from vidrestore.video.read_sequence import SequenceReader
 from vidrestore.video.sequence import is_sequence
 from vidrestore.video.source import (
@@ -108,7 +108,7 @@ def _sampled_with_pyav(path: Path, num_frames: int, number: int | None) -> Itera
             if picture is not None and (last_pts is None or (picture.pts or 0) > last_pts):
                 last_pts = picture.pts or 0
                 tell(picture, tags)
-                layout = layout_of(picture, siting=siting)
+                layout = layout_in(path, picture, siting=siting)
                 yield Frame(index, last_pts, stream.time_base, planes_of(picture), layout)
                 index += 1
 

@@ -79,6 +79,8 @@ def open_source(path: Path) -> av.container.InputContainer:
         raise SourceError(f"{path}: no such file; check the path")
     if path.is_dir():
         raise SourceError(f"{path}: is a folder; name a video file in it")
+    if not path.is_file():  # it is read several times, here and there
+        raise SourceError(f"{path}: is no regular file; save what it brings to a file first, and give that")
     if path.stat().st_size == 0:
         raise SourceError(f"{path}: the file is empty; get another copy of it")
     try:
