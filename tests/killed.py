@@ -75,6 +75,7 @@ STEPS = (
     (os, "replace"),
     (os, "fsync"),
     (shutil, "rmtree"),
+    (Path, "unlink"),
     (PacketsFile, "write"),
     (RememberedDetector, "detect"),
     (CopiedTracks, "copy_before"),

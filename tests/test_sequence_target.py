@@ -9,6 +9,8 @@ from tests.clips import CLIPS
 from tests.scans import contents, make_images, names, restore
 from vidrestore.cli import target_for
 from vidrestore.errors import InputError, OptionsError, TargetError
+from vidrestore.frame import RestoredFrame
+from vidrestore.report import Report
 
 
 def test_only_images_of_these_names_are_replaced(tmp_path: Path) -> None:
@@ -60,3 +62,41 @@ def test_outputs_are_found_from_what_is_typed(tmp_path: Path, monkeypatch: pytes
     assert target_for(CLIPS["silent"].make(tmp_path), f"frames{os.sep}") == Path("frames/%06d.png")
     with pytest.raises(InputError, match="name a folder for the images"):
         restore(folder, "%06d.png")
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini"])
+def test_what_a_file_manager_notes_about_the_folder_costs_no_run(tmp_path: Path, name: str) -> None:
+    """It comes by itself, when somebody looks at the folder: before the first run, or in the middle of one."""
+    source, target = make_images(tmp_path / "scans", count=7), tmp_path / "out"
+    target.mkdir()
+    (target / name).write_text("before")
+
+    def look_at_folder(_done: RestoredFrame, report: Report) -> None:
+        if report.num_frames == 6:
+            (target / name).write_text("meanwhile")
+
+    restore(source, f"{target}/", on_frame=look_at_folder)
+    assert names(target) == sorted([name, *names(source)])
+    assert (target / name).read_text() == "meanwhile"
+    restore(source, f"{target}/", overwrite=True)
+    assert (target / name).read_text() == "meanwhile"
+    (target / name).unlink()
+    (target / name).mkdir()
+    with pytest.raises(TargetError, match="which this run would not write"):
+        restore(source, f"{target}/", overwrite=True)
+
+
+def test_a_file_that_comes_among_the_images_costs_no_finished_work(tmp_path: Path) -> None:
+    source, target = make_images(tmp_path / "scans", count=12), tmp_path / "out"
+    target.mkdir()
+
+    def put_notes(_done: RestoredFrame, report: Report) -> None:
+        if report.num_frames == 6:
+            (target / "notes.txt").write_text("mine")
+
+    with pytest.raises(TargetError, match=r"holds notes\.txt") as refused:
+        restore(source, f"{target}/", on_frame=put_notes)
+    assert "12 frames are finished and kept" in refused.value.__notes__[0]
+    (target / "notes.txt").unlink()
+    report = restore(source, f"{target}/")
+    assert (report.num_frames, report.num_frames_resumed) == (12, 12)

@@ -1,7 +1,6 @@
 """Work that is finished is not lost: a run that was stopped goes on, and ends as if nothing had happened."""
 
 import errno
-import hashlib
 import json
 import os
 import random
@@ -21,9 +20,10 @@ import pytest
 from tests import killed
 from tests.clips import CLIPS
 from tests.copies import read
+from tests.stopped import content, stop, stopped_after
 from vidrestore import outputs, work
 from vidrestore.demo import write_degraded_clip
-from vidrestore.errors import OptionsError, RestoreError, SourceError, TargetError
+from vidrestore.errors import InputError, OptionsError, SourceError, TargetError
 from vidrestore.frame import RestoredFrame
 from vidrestore.options import Options
 from vidrestore.pipeline import analyze_video, restore_video
@@ -33,6 +33,8 @@ from vidrestore.video.packets import PacketsFile
 from vidrestore.video.picture import Encoded
 
 REPOSITORY = Path(__file__).parents[1]
+NUM_LAST = 28
+"""The last steps of a run, in which the files get their names and the work folder goes."""
 NUM_KILLS = 6
 """In the suite; `tests/bench/kills.py` has 30, with real models."""
 
@@ -45,32 +47,6 @@ def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return CLIPS["long"].make(tmp_path)
-
-
-def stopped_after(num_frames: int, error: BaseException) -> object:
-    """For `on_frame`: raises when so many have been written."""
-
-    def stop(_done: RestoredFrame, report: Report) -> None:
-        if report.num_frames - report.num_frames_resumed == num_frames:
-            raise error
-
-    return stop
-
-
-def stop(source: Path, target: Path, num_frames: int, options: Options | None = None) -> None:
-    error = RestoreError("stopped")
-    with pytest.raises(RestoreError, match="stopped"):
-        restore_video(
-            source,
-            target,
-            options or Options(device="cpu"),
-            models=killed.models(),
-            on_frame=stopped_after(num_frames, error),  # type: ignore[arg-type]
-        )
-
-
-def content(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -95,7 +71,9 @@ def test_a_run_killed_at_any_step_goes_on_and_ends_in_the_same_bytes(source: Pat
     rng = random.Random(0)
     # Killed ahead of some steps of the whole, and of the last ones, where the files get their names; one is killed
     # twice on its way.
-    fatal = [rng.randrange(1, num_steps) for _ in range(NUM_KILLS)] + list(range(num_steps - 4, num_steps + 1))
+    fatal = [rng.randrange(1, num_steps) for _ in range(NUM_KILLS)] + list(
+        range(num_steps - NUM_LAST + 1, num_steps + 1)
+    )
     for run in runs(*(step for number in fatal for step in (number, "-")), num_steps // 2, num_steps // 4, "-"):
         if run.pop("killed"):
             assert run["status"] == signal.SIGKILL
@@ -192,7 +170,7 @@ def test_a_stop_says_what_is_kept_and_short_work_leaves_nothing(source: Path, tm
             target,
             Options(device="cpu"),
             models=killed.models(),
-            on_frame=stopped_after(50, KeyboardInterrupt()),  # type: ignore[arg-type]
+            on_frame=stopped_after(50, KeyboardInterrupt()),
         )
     assert stopped.value.__notes__ == [
         f"40 frames are finished and kept in {work.work_folder(target)}: the same command goes on from there"
@@ -205,26 +183,6 @@ def test_a_stop_before_the_first_frame_does_not_deny_earlier_work(source: Path, 
     with pytest.raises(KeyboardInterrupt) as stopped, work.WorkFolder(target) as kept:
         raise KeyboardInterrupt
     assert stopped.value.__notes__ == [f"what an earlier run has finished is kept in {kept.path}"]
-
-
-def test_that_an_output_was_placed_is_forgotten_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that is killed while it clears up may be repeated without --overwrite."""
-    deleted: list[str] = []
-    unlink = os.unlink
-
-    def noted(path: str, **words: Any) -> None:
-        deleted.append(Path(path).name)
-        unlink(path, **words)
-
-    with work.WorkFolder(tmp_path / "out.mp4") as kept:
-        for number in range(3):
-            kept.begin_segment(number)
-            kept.finish_segment(number, {})
-        kept.place(tmp_path / "out.mp4")
-        monkeypatch.setattr(os, "unlink", noted)
-    assert deleted.count("segment.json") == 3
-    assert deleted.index("placed.json") > max(at for at, name in enumerate(deleted) if name == "segment.json")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_costs_no_finished_work(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,18 +247,6 @@ def test_a_disk_without_room_is_told_before_the_first_frame(
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
 
 
-def test_looks_cut_off_in_the_middle_are_asked_for_again(source: Path, tmp_path: Path) -> None:
-    whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
-    restore_video(source, whole, Options(device="cpu"), models=killed.models())
-    stop(source, target, 70)
-    looks = work.work_folder(target) / "looks.jsonl"
-    lines = looks.read_bytes().splitlines(keepends=True)
-    assert len(lines) > 5
-    looks.write_bytes(b"".join(lines[:3]) + lines[3][:20])
-    restore_video(source, target, Options(device="cpu"), models=killed.models())
-    assert content(target) == content(whole)
-
-
 def test_a_comparison_and_the_faces_go_on_too(source: Path, tmp_path: Path) -> None:
     def options(folder: Path) -> Options:
         return Options(device="cpu", compare=folder / "both.mp4", faces=folder / "faces.json", start=0.5)
@@ -338,7 +284,7 @@ def test_an_analysis_that_was_stopped_asks_the_detector_no_question_twice(source
     options, asked = Options(device="cpu"), killed.models()
     analyze_video(source, whole, options, models=asked)
     with pytest.raises(KeyboardInterrupt) as stopped:
-        analyze_video(source, faces, options, models=killed.models(), on_frame=stopped_after(90, KeyboardInterrupt()))  # type: ignore[arg-type]
+        analyze_video(source, faces, options, models=killed.models(), on_frame=stopped_after(90, KeyboardInterrupt()))
     folder = work.work_folder(faces)
     assert stopped.value.__notes__ == [
         f"what the detector has seen is kept in {folder}: the same command goes on from there"
@@ -425,20 +371,6 @@ def test_a_folder_of_the_users_own_is_left_alone(source: Path, tmp_path: Path) -
     assert (own / "diary.txt").read_text() == "mine"
 
 
-def test_a_damaged_segment_is_made_again(source: Path, tmp_path: Path) -> None:
-    whole, target = tmp_path / "whole.mp4", tmp_path / "out.mp4"
-    restore_video(source, whole, Options(device="cpu"), models=killed.models())
-    stop(source, target, 90)
-    segments = [work.work_folder(target) / f"segment_{number:05d}" for number in range(4)]
-    packets = (segments[1] / "picture").read_bytes()
-    (segments[0] / "picture").write_bytes(packets[:-10])
-    (segments[1] / "picture").write_bytes(bytes(byte ^ (index == 99) for index, byte in enumerate(packets)))
-    (segments[2] / "segment.json").write_bytes(b"")
-    report = restore_video(source, target, Options(device="cpu"), models=killed.models())
-    assert report.num_frames_resumed == 20
-    assert content(target) == content(whole)
-
-
 def test_a_comparison_of_another_kind_is_another_job(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mp4"
     stop(source, target, 50, Options(device="cpu", compare=tmp_path / "both.mp4"))
@@ -457,20 +389,36 @@ def test_work_without_anything_finished_stands_in_nobodys_way(
     assert (report.num_frames, report.num_frames_resumed) == (150, 0)
 
 
-def test_what_the_user_must_mend_leaves_no_work_behind(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [SourceError("damaged"), TargetError("not empty"), OptionsError("wrong")])
+def test_no_error_of_the_users_costs_finished_work(source: Path, tmp_path: Path, error: InputError) -> None:
+    """Once it did, on the ground that what has been mended is another job. But a disk that was pulled out and put back,
+    or a file that somebody has put among the images, is no other job; and one that is, is told as such."""
+    target, options = tmp_path / "out.mp4", Options(device="cpu")
+    with pytest.raises(type(error)) as stopped:
+        restore_video(source, target, options, models=killed.models(), on_frame=stopped_after(50, error))
+    assert stopped.value.__notes__ == [
+        f"40 frames are finished and kept in {work.work_folder(target)}: the same command goes on from there"
+    ]
+    report = restore_video(source, target, options, models=killed.models())
+    assert (report.num_frames, report.num_frames_resumed) == (150, 40)
+
+
+def test_a_source_that_is_away_while_the_output_is_read_back_costs_no_finished_work(
+    source: Path, tmp_path: Path
 ) -> None:
-    """A source that turns out to be damaged is another one when it has been mended."""
-    error = SourceError("damaged")
-    with pytest.raises(SourceError, match="damaged"):
-        restore_video(
-            source,
-            tmp_path / "out.mp4",
-            Options(device="cpu"),
-            models=killed.models(),
-            on_frame=stopped_after(50, error),  # type: ignore[arg-type]
-        )
-    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+    target, away = tmp_path / "out.mp4", tmp_path / "away.mp4"
+    options = Options(device="cpu", verify=True)
+
+    def take_away(_done: RestoredFrame, report: Report) -> None:
+        if report.num_frames == 149:
+            source.rename(away)
+
+    with pytest.raises(SourceError) as stopped:
+        restore_video(source, target, options, models=killed.models(), on_frame=take_away)
+    assert "150 frames are finished and kept" in stopped.value.__notes__[0]
+    away.rename(source)
+    report = restore_video(source, target, options, models=killed.models())
+    assert (report.num_frames_resumed, report.verified) == (150, True)
 
 
 def test_a_disk_that_knows_no_locks_is_written_to_all_the_same(

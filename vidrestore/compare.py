@@ -1,5 +1,6 @@
 """Original and restored side by side."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,16 @@ def _doubled_px(width_px: int, height_px: int, on_top: bool) -> tuple[int, int]:
 
 
 def comparing_writer(
-    target: Path, like: VideoInfo, source: Path, *, start_s: float | None, end_s: float | None, folder: Path | None
+    target: Path,
+    like: VideoInfo,
+    source: Path,
+    *,
+    start_s: float | None,
+    end_s: float | None,
+    folder: Path | None,
+    check: Callable[[Path], None],
 ) -> VideoWriter:
     """For pictures of twice the size, with the source's clock and sound, at the default quality."""
     width_px, height_px = _doubled_px(like.width_px, like.height_px, like.rotation_deg in (90, 270))
     doubled = replace(like, width_px=width_px, height_px=height_px, cropping=None)
-    return VideoWriter(target, like=doubled, source=source, start_s=start_s, end_s=end_s, folder=folder)
+    return VideoWriter(target, like=doubled, source=source, start_s=start_s, end_s=end_s, folder=folder, check=check)

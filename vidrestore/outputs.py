@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -19,13 +20,14 @@ from numpy.typing import NDArray
 
 from vidrestore.allocator import give_back_freed_memory
 from vidrestore.compare import comparing_writer, side_by_side
-from vidrestore.errors import OptionsError, SourceError, TargetError
+from vidrestore.errors import TargetError
 from vidrestore.faces_file.write import FacesFile, frame_entry
 from vidrestore.frame import Frame, RestoredFrame, VideoInfo
 from vidrestore.options import Options
 from vidrestore.report import Report
 from vidrestore.space import check_space
-from vidrestore.target import check_target, writing
+from vidrestore.target import writing
+from vidrestore.targets import check_outputs
 from vidrestore.verify.images import verify_images
 from vidrestore.verify.output import sha256_of, verify_output
 from vidrestore.verify.samples import MIN_PSNR_DB
@@ -35,10 +37,10 @@ from vidrestore.video.image_notes import has_notes, notes_lost
 from vidrestore.video.packets import PacketsFile, read_packets
 from vidrestore.video.picture import PictureEncoder
 from vidrestore.video.sequence import find_sequence, is_sequence, source_facts, stand_in
-from vidrestore.video.sequence_target import check_sequence_target, is_sequence_target, place_of
+from vidrestore.video.sequence_target import is_sequence_target, place_of
 from vidrestore.video.write import VideoWriter
 from vidrestore.video.write_sequence import SequenceWriter
-from vidrestore.work import WorkFolder, placed_before, segment_number
+from vidrestore.work import WorkFolder, segment_number
 
 log = logging.getLogger("vidrestore")
 
@@ -84,6 +86,8 @@ class Outputs:
         settings = EncodeSettings(options.codec, options.crf, options.preset, self._lossless, quality)
         with ExitStack() as stack:
             stack.enter_context(self._work)
+            # Once more, now that no other run changes it, and old images are in their place again.
+            check_outputs(self._target, options, source=self._source)
             # Left last, so that it appears only after the others have succeeded.
             writer: VideoWriter | SequenceWriter
             if is_sequence_target(self._target):
@@ -92,8 +96,8 @@ class Outputs:
                     like=like,
                     source=self._source,
                     exactly=self._lossless,
-                    work=self._work.path,
-                    check=self._read_back if self._verify else None,
+                    work=self._images_hiding_place(),
+                    check=self._complete,
                 )
             else:
                 writer = VideoWriter(
@@ -103,8 +107,8 @@ class Outputs:
                     encode=settings,
                     start_s=options.start,
                     end_s=options.end,
-                    folder=self._work.path,
-                    check=self._read_back if self._verify else None,
+                    folder=self._work.hiding_place(self._target),
+                    check=self._complete,
                 )
             stack.enter_context(writer)
             self._videos.append(Video("picture", writer, lambda done: done.frame))
@@ -115,7 +119,8 @@ class Outputs:
                     self._tracks_source,
                     start_s=options.start,
                     end_s=options.end,
-                    folder=self._folder_for(options.compare),
+                    folder=self._work.hiding_place(options.compare),
+                    check=partial(self._work.place, options.compare),
                 )
                 self._videos.append(
                     Video("compare", stack.enter_context(comparing), lambda done: side_by_side(done, like.rotation_deg))
@@ -190,15 +195,19 @@ class Outputs:
                 video.writer.mux(read_packets(folder / video.name, self._like.time_base))
         if self._options.faces:
             path, facts = self._options.faces, faces_file_facts(self._like, self._options)
-            self._work.place(path)
-            with FacesFile(path, **facts, folder=self._folder_for(path)) as faces_file:
+            hiding_place, check = self._work.hiding_place(path), partial(self._work.place, path)
+            with FacesFile(path, **facts, folder=hiding_place, check=check) as faces_file:
                 for folder in folders:
                     with writing(folder), (folder / FACES_NAME).open(encoding="utf-8") as lines:
                         for line in lines:
                             faces_file.add(json.loads(line))
-        for path in filter(None, [self._options.compare, self._target]):
-            self._work.place(path)
         self._stack.close()
+
+    def _complete(self, output: Path) -> None:
+        """Called with the hidden name when all of the target is there, and about to be put in its place."""
+        if self._verify:
+            self._read_back(output)
+        self._work.place(place_of(self._target), place_of(output))
 
     def _read_back(self, output: Path) -> None:
         """Compare the output, under its hidden name, with the source. Raises VerifyError."""
@@ -245,10 +254,13 @@ class Outputs:
                     corners = (face["crop_corners_px"] for face in json.loads(line)["faces"])
                     yield [np.array(points, np.float64) for points in corners if points is not None]
 
-    def _folder_for(self, path: Path) -> Path | None:
-        """Where a file may lie until it is complete: in the work folder, which is cleared after a kill, if that is on
-        the same disk for sure."""
-        return self._work.path if path.parent.samefile(place_of(self._target).parent) else None
+    def _images_hiding_place(self) -> Path:
+        """Where images lie until they are complete: a folder is never moved to another disk."""
+        place = place_of(self._target)
+        folder = self._work.hiding_place(place)
+        if folder is None:
+            raise TargetError(f"{self._work.path}: is not on the disk of {place}; delete that link, or put it there")
+        return folder
 
     def _folders(self) -> list[Path]:
         """Of all segments, in order."""
@@ -299,53 +311,6 @@ class Segment:
         self._files.close()
 
 
-def check_outputs(target: Path, options: Options, *, source: Path) -> None:
-    """Raise TargetError when one of the files to write cannot or must not be written, SourceError without a source."""
-    check_source(source)
-    targets = [path for path in (target, options.faces, options.compare) if path is not None]
-    if options.report:
-        targets += report_files(options.report)
-    if is_sequence(source) or is_sequence_target(target):
-        check_sequence_options(target, options, source=source)
-    placed = placed_before(target)
-    for path in targets:
-        overwrite = options.overwrite or str(path.absolute()) in placed
-        if path == target and is_sequence_target(target):
-            check_sequence_target(target, source, overwrite=overwrite)
-        else:
-            check_target(path, source, overwrite=overwrite)
-    if len({path.absolute() for path in targets}) < len(targets):
-        raise TargetError(f"{target}: two outputs have the same name; choose different ones")
-
-
-def check_sequence_options(target: Path, options: Options, *, source: Path) -> None:
-    """Raise OptionsError for what is not there for images, or TargetError for a file that would lie among them."""
-    if options.report:
-        raise OptionsError(f"{source}: report measures two video files, and here are images; leave it out")
-    if not is_sequence_target(target):
-        return
-    given = [name for name in ("crf", "preset") if getattr(options, name) is not None]
-    given += ["codec"] * (options.codec != "auto") + ["quality"] * (options.quality == "share")
-    if given:
-        raise OptionsError(f"{target}: images are written without loss, by their suffix; leave {given[0]} out")
-    for path in filter(None, (options.faces, options.compare)):
-        if path.absolute().parent == target.absolute().parent:
-            raise TargetError(f"{path}: lies in the folder of the images, which is made as a whole; choose another")
-
-
-def check_source(source: Path) -> None:
-    """Raise SourceError when it is not there."""
-    if is_sequence(source):
-        find_sequence(source)
-        return
-    try:
-        exists = source.exists()
-    except OSError as exc:  # such as a folder that must not be entered
-        raise SourceError(f"{source}: cannot be opened ({exc.strerror}); check the path and its permissions") from exc
-    if not exists:
-        raise SourceError(f"{source}: no such file; check the path")
-
-
 def faces_file_facts(info: VideoInfo, options: Options) -> dict[str, Any]:
     """What a faces file says of the whole video."""
     return {
@@ -354,10 +319,3 @@ def faces_file_facts(info: VideoInfo, options: Options) -> dict[str, Any]:
         "clock_moves": bool(options.start),
         "span_s": (options.start, options.end),
     }
-
-
-def report_files(page: Path) -> tuple[Path, Path]:
-    """The page of `--report` and its JSON. Raises TargetError for another name than .html."""
-    if page.suffix.lower() not in (".html", ".htm"):
-        raise TargetError(f"{page}: a report is a page; give it a name that ends in .html")
-    return page, page.with_suffix(".json")

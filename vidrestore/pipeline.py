@@ -25,7 +25,7 @@ from vidrestore.frame import Frame, FrameFaces, RestoredFrame, VideoInfo
 from vidrestore.loading import Models, load_models
 from vidrestore.models.remembered import RememberedDetector
 from vidrestore.options import Options
-from vidrestore.outputs import Outputs, check_outputs, check_source, faces_file_facts
+from vidrestore.outputs import Outputs, faces_file_facts
 from vidrestore.report import Report
 from vidrestore.stages.align import align_faces, place_faces
 from vidrestore.stages.before import MAX_WEIGHT, look_before
@@ -38,11 +38,11 @@ from vidrestore.stages.restore import restore_faces
 from vidrestore.stages.steady import steady_crops, steady_results
 from vidrestore.stages.strength import give_strength
 from vidrestore.stages.track import FaceTracker, track_faces
-from vidrestore.target import check_target
+from vidrestore.targets import check_analysis, check_outputs
 from vidrestore.video.read import open_reader
 from vidrestore.video.sample import sample_frames
 from vidrestore.video.sequence_target import resolved_target
-from vidrestore.work import WorkFolder, job_of, placed_before, segment_number
+from vidrestore.work import WorkFolder, job_of, segment_number
 
 QUEUE_FRAMES = 4
 """Depth of each lane's queue: enough to ride out a slow frame; four 4K frames of 8-bit 4:2:0 take 50 MB."""
@@ -164,8 +164,7 @@ def analyze_video(
     source, faces, options = Path(source), Path(faces), options or Options()
     report = Report(source=str(source), target=str(faces))
     begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
-    check_source(source)
-    check_target(faces, source, overwrite=options.overwrite or str(faces.absolute()) in placed_before(faces))
+    check_analysis(faces, options, source=source)
     with (
         open_reader(
             source,
@@ -186,8 +185,9 @@ def analyze_video(
         models.enter_into(report)
         work.go_on(job_of(source, options, report), must=options.resume, may_discard=options.overwrite)
         fields = FieldPairs()
+        hiding_place, check = work.hiding_place(faces), partial(work.place, faces)
         with (
-            FacesFile(faces, **faces_file_facts(info, options), folder=work.path) as faces_file,
+            FacesFile(faces, **faces_file_facts(info, options), folder=hiding_place, check=check) as faces_file,
             RememberedDetector(models.detector, work.looks) as detector,
             Background(report.timed("decode", reader.frames()), depth=QUEUE_FRAMES, name="decode") as frames,
         ):
@@ -199,7 +199,6 @@ def analyze_video(
                 report.count(done)
                 if on_frame:
                     on_frame(done, report)
-            work.place(faces)
     report.num_damaged_packets = reader.num_damaged_packets
     for warning in reader.warnings:
         report.warn(warning)

@@ -14,9 +14,9 @@ from vidrestore.frame import Frame, RestoredFrame
 from vidrestore.images import check_image_target, frame_from_rgb, read_image, rgb_from_frame, write_image
 from vidrestore.loading import Models, load_models
 from vidrestore.options import Options
-from vidrestore.outputs import check_outputs
 from vidrestore.pipeline import OnFrame, restored_frames
 from vidrestore.report import Report
+from vidrestore.targets import check_outputs
 
 
 def restore_still(source: Path, target: Path, options: Options, *, on_frame: OnFrame | None = None) -> Report:

@@ -28,6 +28,11 @@ def check_target(target: Path, source: Path, *, overwrite: bool) -> None:
         raise TargetError(f"{target}: no permission to write in {folder}; choose another output with -o")
 
 
+def real_place(path: Path) -> Path:
+    """Where a file of this name comes to lie, however its folder is spelled. A link of that name would be replaced."""
+    return Path(os.path.realpath(path.parent)) / path.name
+
+
 @contextmanager
 def writing(target: Path) -> Iterator[None]:
     """Turn the system's refusals inside the block into a TargetError that names the file."""

@@ -8,9 +8,11 @@ segments):
     segment_00000/   what belongs to frames 0 to 499: encoded pictures, faces, counts
     segment_00001/   …
 
+    placed.json      which outputs have their places already (`placed.py`)
+
 A segment is begun under another name; it is flushed to the disk and renamed when it is complete. It depends on nothing
 but the source, the options and the segment's number, so a run that was stopped ends in the same bytes as one that was
-not.
+not. No error costs a finished segment; one that is damaged is made again.
 """
 
 import contextlib
@@ -33,7 +35,9 @@ from filelock import FileLock, Timeout
 from vidrestore import __version__
 from vidrestore.errors import InputError, OptionsError, TargetError
 from vidrestore.options import Options
+from vidrestore.placed import PLACED_NAME, is_placed, note_placed
 from vidrestore.report import Report
+from vidrestore.sealed import sealed, unsealed
 from vidrestore.target import flush_to_disk, writing
 from vidrestore.verify.output import sha256_of
 from vidrestore.verify.pair import VerifyError
@@ -44,10 +48,11 @@ log = logging.getLogger("vidrestore")
 SEGMENT_FRAMES = 500
 """At most so many frames are restored twice after a kill: 20 s of film, and one to five minutes of work on two cores. A
 new segment costs a keyframe (encoders make one every 250 frames anyway) and the frames of its warm-up."""
-PLACED_NAME = "placed.json"
 READ_BYTES = 2**20
 """At a time."""
 SEGMENT_NAME = "segment_{:05d}"
+REPLACED = ".vidrestore-*-replaced"
+"""A folder of images that was the user's, until new ones have its place."""
 OWN_NAMES = re.compile(r"job\.json|placed\.json|lock|looks\.jsonl|segment_\d+(\.part)?|\.vidrestore-.*")
 """All that is ever in it. A folder with anything else is somebody's own."""
 
@@ -88,11 +93,9 @@ def work_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.work")
 
 
-def placed_before(target: Path) -> list[str]:
-    """Absolute paths of the files that an unfinished run for this target has put in place."""
-    with contextlib.suppress(OSError, ValueError):
-        return list(json.loads((work_folder(target) / PLACED_NAME).read_text(encoding="utf-8")))
-    return []
+def was_placed(target: Path, place: Path) -> bool:
+    """Whether an unfinished run for this target has put there what is there."""
+    return target.name != "" and is_placed(work_folder(target), place)
 
 
 def _checksums(folder: Path) -> dict[str, int]:
@@ -108,11 +111,21 @@ def _crc32(path: Path) -> int:
     return checksum
 
 
+def _delete(path: Path) -> None:
+    """A folder with all that is in it, or a file, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 class WorkFolder:
     """`with WorkFolder(target) as work:` holds the folder for this run alone. When the block ends without an error, the
-    folder is deleted; also after an error, when nothing in it is finished or the user must change something, so that it
-    becomes another job. Else a note on the error says what to do. With `keeps_looks`, what the detector saw is worth
-    keeping without a finished segment.
+    folder is deleted; also after an error, when nothing in it is finished. Else a note on the error says what to do.
+    With `keeps_looks`, what the detector saw is worth keeping without a finished segment.
+
+    `target` is a file, or a folder of images. Old images that a run was about to replace when it was killed are put
+    back there.
 
     Raises TargetError when another run holds it, or it cannot be made.
     """
@@ -147,40 +160,62 @@ class WorkFolder:
                     raise
                 log.warning(f"{self.path}: cannot be locked on this disk; let no second run make the same output")
             for left in (*self.path.glob(".vidrestore-*"), *self.path.glob("*.part")):  # by a run that was killed
-                if not left.name.endswith("-replaced"):  # pictures of the user's, until new ones have their place
-                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+                if not left.match(REPLACED):
+                    _delete(left)
+            self._put_back_replaced()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # What the user must mend (a source, the kind of output) makes another job of it, unless the system has refused
-        # something, as a full disk does.
-        is_users = isinstance(error, InputError) and not isinstance(error.__cause__, OSError)
-        is_useless = self._is_ours and is_users
-        if error is not None and self._has_work() and not is_useless:
+        replaced = list(self.path.glob(REPLACED))
+        if error is not None and (replaced or self._has_work()):
             self._lock.release()
-            num_frames = sum(segment["num_frames"] for segment in self._finished.values())
-            way_on = "the same command goes on from there"
-            if isinstance(error, VerifyError):
-                way_on = "delete it to make them anew"
-            if self._is_ours and self._keeps_looks:
-                error.add_note(f"what the detector has seen is kept in {self.path}: {way_on}")
-            elif num_frames:
-                error.add_note(f"{num_frames} frames are finished and kept in {self.path}: {way_on}")
-            elif not is_users:  # stopped before it had looked
-                error.add_note(f"what an earlier run has finished is kept in {self.path}")
+            if self._has_work():
+                self._note_what_is_kept(error)
+            for folder in replaced:
+                error.add_note(f"the images that were in {self._target} before are kept in {folder}")
             return
-        # First what tells of finished work, so that a kill in the middle of this leaves nothing to go on from; last the
-        # list of files that have their places, so that the same command may still replace them.
-        with contextlib.suppress(OSError):
-            (self.path / "job.json").unlink(missing_ok=True)
-        for folder in self._segments():
-            shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(self.path, ignore_errors=True)
+        self._clear()
         self._lock.release()
         if os.name == "nt":  # where the open lock could not be deleted
-            shutil.rmtree(self.path, ignore_errors=True)
+            self._clear()
+
+    def _put_back_replaced(self) -> None:
+        """The user's old images, where a run was killed before new ones had their place."""
+        has_new = was_placed(self._target, self._target)
+        for folder in self.path.glob(REPLACED):
+            if has_new:
+                _delete(folder)
+                continue
+            with contextlib.suppress(OSError):
+                self._target.rmdir()  # an empty one is in nobody's way
+            if not os.path.lexists(self._target):
+                os.rename(folder, self._target)
+                flush_to_disk(self._target.parent)
+                log.warning(f"{self._target}: has its old images again, which a run that was killed had moved away")
+
+    def _note_what_is_kept(self, error: BaseException) -> None:
+        num_frames = sum(segment["num_frames"] for segment in self._finished.values())
+        way_on = "the same command goes on from there"
+        if isinstance(error, VerifyError):
+            way_on = "delete it to make them anew"
+        if self._is_ours and self._keeps_looks:
+            error.add_note(f"what the detector has seen is kept in {self.path}: {way_on}")
+        elif num_frames:
+            error.add_note(f"{num_frames} frames are finished and kept in {self.path}: {way_on}")
+        elif not isinstance(error, InputError):  # stopped before it had looked; else the message says enough
+            error.add_note(f"what an earlier run has finished is kept in {self.path}")
+
+    def _clear(self) -> None:
+        """Delete all of it: first what says what the work is of, so that a kill in the middle leaves nothing to go on
+        from; last the list of files that have their places, so that the same command may still replace them."""
+        order = {"job.json": 0, PLACED_NAME: 2}
+        for path in sorted(self.path.glob("*"), key=lambda each: order.get(each.name, 1)):
+            with contextlib.suppress(OSError):
+                _delete(path)
+        with contextlib.suppress(OSError):
+            self.path.unlink() if self.path.is_symlink() else self.path.rmdir()
 
     def go_on(self, job: Mapping[str, Any], *, must: bool, may_discard: bool) -> None:
         """Look for what is finished of this job. `must`: raise OptionsError when there is nothing.
@@ -188,23 +223,25 @@ class WorkFolder:
         What another job left is discarded only with `may_discard`; else TargetError names the difference.
         """
         file, job = self.path / "job.json", json.loads(json.dumps(job))
-        known = None
-        with writing(self.path), contextlib.suppress(FileNotFoundError, ValueError):
-            known = json.loads(file.read_text(encoding="utf-8"))
-        if not self._has_work():
-            known = None  # nothing to lose
+        known = self._known_job() if self._has_work() else None
+        may_discard = may_discard and not must
+        if known == {} and not may_discard:
+            raise TargetError(
+                f"{file}: is damaged, so nobody knows what the finished work beside it is of; --overwrite (without "
+                "--resume) begins anew"
+            )
         if known is not None and known != job:
-            names = [name for name in job | known if job.get(name) != known.get(name)]
+            names = [name for name in {**job, **known} if job.get(name) != known.get(name)]
             what = ", ".join(f"{name} was {known.get(name)}, is {job.get(name)}" for name in names)
-            if must or not may_discard:
+            if not may_discard:
                 raise TargetError(
                     f"{self.path}: holds unfinished work of another kind ({what}); give what it was made with to go "
                     "on, or --overwrite (without --resume) to begin anew"
                 )
             known = None
         for folder in self._segments() if known == job else []:
-            with writing(folder), contextlib.suppress(ValueError, KeyError, FileNotFoundError):
-                facts = json.loads((folder / "segment.json").read_text("utf-8"))
+            with writing(folder), contextlib.suppress(ValueError, FileNotFoundError):
+                facts = unsealed((folder / "segment.json").read_bytes())
                 if facts["crc32"] == _checksums(folder):  # else it is made again
                     self._finished[int(folder.name[-5:])] = facts
         if must and (known is None if self._keeps_looks else not self._finished):
@@ -223,11 +260,25 @@ class WorkFolder:
             num_frames = sum(segment["num_frames"] for segment in self._finished.values())
             log.info(f"{self.path}: going on; {num_frames} frames are finished")
 
-    def place(self, path: Path) -> None:
-        """Say that this file of the run is getting its name: so that a run that goes on from here may replace it."""
-        placed = placed_before(self._target)
-        with writing(self.path):
-            (self.path / PLACED_NAME).write_text(json.dumps([*placed, str(path.absolute())]), encoding="utf-8")
+    def place(self, path: Path, complete: Path) -> None:
+        """`complete` is about to be renamed to `path`: a run that goes on from here may replace it there."""
+        note_placed(self.path, path, complete)
+
+    def hiding_place(self, path: Path) -> Path | None:
+        """Where a file may lie until it is complete: here, where all is cleared after a kill, if that is on the same
+        disk for sure; None: beside its place."""
+        is_near = path.parent.samefile(self._target.parent)
+        return self.path if is_near and self.path.stat().st_dev == path.parent.stat().st_dev else None
+
+    def _known_job(self) -> dict[str, Any] | None:
+        """What the work there was begun for: None where that is missing, nothing where it is damaged."""
+        with writing(self.path), contextlib.suppress(FileNotFoundError):
+            try:
+                known = json.loads((self.path / "job.json").read_bytes())
+            except ValueError:
+                return {}
+            return known if isinstance(known, dict) else {}
+        return None
 
     @property
     def finished(self) -> Mapping[int, Mapping[str, Any]]:
@@ -270,7 +321,7 @@ class WorkFolder:
         folder = self.segment(number).with_suffix(".part")
         with writing(folder):
             facts = {**facts, "crc32": _checksums(folder)}
-            (folder / "segment.json").write_text(json.dumps(facts), encoding="utf-8")
+            (folder / "segment.json").write_text(sealed(facts), encoding="utf-8")
             for file in folder.iterdir():
                 flush_to_disk(file)
             flush_to_disk(folder)

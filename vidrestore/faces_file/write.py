@@ -1,7 +1,7 @@
 """Writing a faces file, frame by frame."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -34,10 +34,11 @@ class FacesFile:
         clock_moves: bool = False,
         span_s: Span | None = None,
         folder: Path | None = None,
+        check: Callable[[Path], None] | None = None,
     ) -> None:
         """With `clock_moves` the first frame is at 0 s, as in the output of a run with --start. Until it is complete,
-        the file lies in `folder`, or hidden beside its place."""
-        self._path, self._folder = path, folder
+        the file lies in `folder`, or hidden beside its place; then `check` is called as by `replaced_when_complete`."""
+        self._path, self._folder, self._check = path, folder, check
         self._clock_moves = clock_moves
         self._origin_s: float | None = None
         self._header: dict[str, Any] = {"version": FORMAT_VERSION, "width_px": width_px, "height_px": height_px}
@@ -50,7 +51,7 @@ class FacesFile:
 
     def __enter__(self) -> "FacesFile":
         with ExitStack() as stack:
-            temporary = stack.enter_context(replaced_when_complete(self._path, folder=self._folder))
+            temporary = stack.enter_context(replaced_when_complete(self._path, folder=self._folder, check=self._check))
             with writing(self._path):
                 self._file = stack.enter_context(temporary.open("w", encoding="utf-8"))
                 self._file.write(f"{json.dumps(self._header)[:-1]}, {FRAMES_FOLLOW}\n")

@@ -18,8 +18,8 @@ from vidrestore.metrics.kept_pictures import SIDE_PX
 from vidrestore.metrics.measure import Measured, MeasuredTrack
 from vidrestore.metrics.plots import COLOURS, MAX_ROWS, TITLES, frames_per_point, line_plot, timeline
 from vidrestore.metrics.warping import Picture
-from vidrestore.outputs import report_files
 from vidrestore.target import replaced_when_complete, writing
+from vidrestore.targets import report_files
 
 FORMAT_VERSION = 1
 """Of the JSON."""

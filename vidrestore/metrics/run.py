@@ -14,10 +14,10 @@ from vidrestore.metrics.measure import measure
 from vidrestore.metrics.page import write_page
 from vidrestore.models.spec import FaceDetector
 from vidrestore.options import Options
-from vidrestore.outputs import check_outputs, report_files
 from vidrestore.pipeline import OnFrame, restore_video
 from vidrestore.report import Report
 from vidrestore.target import check_target
+from vidrestore.targets import check_outputs, report_files
 
 log = logging.getLogger("vidrestore")
 

@@ -1,7 +1,6 @@
 """A detector whose answers are kept in a file, so that a run that goes on need not ask again."""
 
 import contextlib
-import json
 import zlib
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from vidrestore.face import Detection
 from vidrestore.models.spec import FaceDetector
+from vidrestore.sealed import sealed, unsealed
 from vidrestore.target import writing
 
 
@@ -19,8 +19,9 @@ class RememberedDetector:
     """A `FaceDetector`: `with RememberedDetector(detector, path) as remembered:`.
 
     As long as it is shown the very pictures that the file tells of, in their order, it answers from there; from the
-    first other one on it asks `detector`. One line of JSON for each question: checksums of its pictures, and the faces
-    of each. Each is handed to the system at once, so a kill loses none; after a power cut the last ones may be missing.
+    first other one on it asks `detector`. One sealed line of JSON for each question: checksums of its pictures, and the
+    faces of each. Each is handed to the system at once, so a kill loses none; after a power cut the last ones may be
+    missing. From the first line on that is damaged it asks `detector`, too.
     """
 
     def __init__(self, detector: FaceDetector, path: Path) -> None:
@@ -50,7 +51,7 @@ class RememberedDetector:
         if known is not None:
             return known
         found = self._detector.detect(images)
-        line = json.dumps({"crc32": checksums, "faces": [[_entry(face) for face in faces] for faces in found]})
+        line = sealed({"crc32": checksums, "faces": [[_entry(face) for face in faces] for faces in found]})
         assert self._file is not None, "used outside its with block"
         with writing(self._path):
             self._file.write(line.encode() + b"\n")
@@ -66,11 +67,11 @@ class RememberedDetector:
             begin = self._file.tell()
             line = self._file.readline()
             try:
-                known = json.loads(line)
-                if known["crc32"] == checksums:
+                known = unsealed(line)
+                if known["crc32"] == checksums and len(known["faces"]) == len(checksums):
                     return [tuple(_detection(face) for face in faces) for faces in known["faces"]]
             except (ValueError, KeyError, TypeError):
-                pass  # the end, or cut off in the middle
+                pass  # the end, or damaged
             self._is_known = False
             self._file.seek(begin)
             self._file.truncate()
@@ -88,6 +89,6 @@ def _entry(face: Detection) -> dict[str, Any]:
 def _detection(entry: dict[str, Any]) -> Detection:
     return Detection(
         box_xyxy_px=np.array(entry["box_xyxy_px"], np.float32),
-        score=entry["score"],
+        score=float(entry["score"]),
         landmarks_px=np.array(entry["landmarks_px"], np.float32),
     )

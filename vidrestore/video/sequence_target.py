@@ -9,6 +9,8 @@ from vidrestore.video.sequence import find_sequence, is_pattern, is_sequence
 
 DEFAULT_PATTERN = "%06d.png"
 """For images of a video, counted from 1."""
+FILE_MANAGERS_NAMES = frozenset({".directory", ".ds_store", "._.ds_store", "desktop.ini", "ehthumbs.db", "thumbs.db"})
+"""In small letters. File managers leave these in folders that somebody looks at; whose they are matters to nobody."""
 
 
 def is_sequence_target(target: Path) -> bool:
@@ -56,10 +58,15 @@ def check_sequence_target(target: Path, source: Path, *, overwrite: bool) -> Non
     if source_folder.exists() and folder.samefile(source_folder):
         raise TargetError(f"{folder}: is the source's own folder; choose another output with -o")
     with writing(folder):
-        names = sorted(os.listdir(folder))
+        names = sorted(file.name for file in folder.iterdir() if not is_file_managers(file))
     if names and not overwrite:
         raise TargetError(f"{folder}: is not empty; use --overwrite or choose another output with -o")
     check_only_ours(folder, [name for name in names if not _follows(name, target.name)])
+
+
+def is_file_managers(file: Path) -> bool:
+    """Whether it is no image nor anything of the user's, but what a file manager notes about a folder."""
+    return file.name.lower() in FILE_MANAGERS_NAMES and file.is_file()
 
 
 def check_only_ours(folder: Path, others: list[str]) -> None:

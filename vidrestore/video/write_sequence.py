@@ -1,5 +1,6 @@
 """Frames in, an image sequence out: a folder of PNG, TIFF or DPX files that appears when it is complete."""
 
+import contextlib
 import os
 import shutil
 import uuid
@@ -16,7 +17,7 @@ from vidrestore.video.image_notes import has_notes, image_tags, notes_lost, with
 from vidrestore.video.image_tiff import TIFF_ACROSS, resolution_options
 from vidrestore.video.picture import Encoded
 from vidrestore.video.sequence import find_sequence, is_sequence
-from vidrestore.video.sequence_target import check_only_ours
+from vidrestore.video.sequence_target import check_only_ours, is_file_managers
 from vidrestore.video.source import open_source
 
 
@@ -26,7 +27,8 @@ class SequenceWriter:
     `target` is a pattern; the numbers are the source's for a sequence, else counted from 1. The images are written into
     a hidden folder in `work`, and that is renamed when `with` ends without an error and `check`, which is given their
     pattern there, does not raise either; after an error nothing is left.
-    Images of the same names in an existing folder are replaced, anything else there is refused.
+    Images of the same names in an existing folder are replaced, anything else there is refused, but for the notes of
+    file managers, which stay.
 
     A PNG or DPX sequence keeps what its files say beside the samples (time code, key code, colour, text), a TIFF
     sequence its resolution. `warnings` lists what could not be kept. Raises TargetError as `VideoWriter` does.
@@ -103,12 +105,11 @@ class SequenceWriter:
             self._check(self._hidden / self.target.name)
         replaced = self._hidden.with_name(f"{self._hidden.name}-replaced")
         with writing(folder):
+            if folder.exists():
+                self._take_over(sorted(folder.iterdir()))
             flush_to_disk(self._hidden)
             if folder.exists():
-                new = set(os.listdir(self._hidden))
-                old = sorted(os.listdir(folder))
-                check_only_ours(folder, [name for name in old if name not in new])
-                if old:
+                if os.listdir(folder):
                     os.rename(folder, replaced)
                 else:
                     folder.rmdir()
@@ -120,6 +121,15 @@ class SequenceWriter:
                 raise
             flush_to_disk(folder.parent)
         shutil.rmtree(replaced, ignore_errors=True)
+
+    def _take_over(self, old: list[Path]) -> None:
+        """What file managers have noted in the old folder stays. Raises TargetError for what else is lost with it."""
+        new = set(os.listdir(self._hidden))
+        others = [file for file in old if file.name not in new]
+        check_only_ours(self._place, [file.name for file in others if not is_file_managers(file)])
+        for file in others:
+            with contextlib.suppress(OSError):  # no reason to fail
+                shutil.copy2(file, self._hidden)
 
     def __enter__(self) -> Self:
         return self
