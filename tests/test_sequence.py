@@ -61,6 +61,22 @@ WRONG = {
         write_other("frame_000106.png", picture(0, 8, 3), 8),
         "frame_000106.png: is 131x97",
     ),
+    "a gap of three": (
+        "png, 16 bits",
+        lambda folder: [(folder / f"frame_000{number}.png").unlink() for number in (105, 106, 109)],
+        "frame_000105.png and 2 more of frame_000101.png to frame_000112.png are missing; add them, or",
+    ),
+    "alpha in one": (
+        "png, 8 bits",
+        write_other("frame_000106.png", picture(0, 8, 4), 8),
+        "frame_000106.png: is 131x97 px with 8 bits, RGB with alpha, and frame_000101.png is 131x97 px with 8 bits, "
+        "RGB; restore",
+    ),
+    "one gray": (
+        "tiff, 16 bits",
+        write_other("frame_000106.tiff", picture(0, 16, 1), 16),
+        "with 16 bits, gray, and frame_000101.tiff is 131x97 px with 16 bits, RGB; restore",
+    ),
     "no numbers": ("png, 16 bits", rename_all("take {index}"), "has no number"),
     "nothing": ("png, 16 bits", empty, "without PNG, TIFF or DPX images"),
     "an empty png": ("png, 16 bits", cut("frame_000107.png", 0), "frame_000107.png: is empty"),

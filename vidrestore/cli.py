@@ -321,8 +321,9 @@ def summary(report: Report) -> str:
     stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.seconds_per_stage.items() if seconds >= 0.05)
     reused = f" ({report.num_faces_reused} not anew)" if report.num_faces_reused else ""
     lines = [
-        f"{in_one_line(report.target)}: {report.num_frames} frames, {report.num_faces_restored} faces restored{reused}, "
-        f"{report.num_faces_skipped} left alone, {report.num_tracks} tracks",
+        f"{in_one_line(report.target)}: {report.num_frames} frames, "
+        f"{report.num_faces_restored} faces restored{reused}, {report.num_faces_skipped} left alone, "
+        f"{report.num_tracks} tracks",
         f"{report.seconds_total:.1f} s ({rate:.1f} frames/s) with {report.model} on {report.device}; seconds: {stages}",
     ]
     return "\n".join(lines)

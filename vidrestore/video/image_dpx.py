@@ -9,6 +9,8 @@ DPX_HEADER_BYTES = 2048
 DPX_DATA_OFFSET, DPX_FILE_SIZE, DPX_PART_SIZES = 4, 16, 24
 DPX_WIDTH, DPX_ELEMENT, DPX_ELEMENT_DATA_OFFSET, DPX_FILM_RATE, DPX_TV_RATE = 772, 800, 808, 1724, 1940
 """Offsets in it."""
+DPX_COLORS = {6: "luma", 50: "RGB", 51: "RGB with alpha", 52: "alpha with BGR", 100: "YCbCr 4:2:2"}
+"""Kinds of colours by their number."""
 UNDEFINED = 0xFFFFFFFF
 RATES_HZ = (1.0, 1000.0)
 """What is believed of a header."""
@@ -54,7 +56,8 @@ def dpx_facts(file: Path) -> tuple[Any, ...]:
     if size != UNDEFINED and file.stat().st_size < size:
         raise ValueError("cut off")
     width_px, height_px = struct.unpack_from(f"{order}II", header, DPX_WIDTH)
-    return width_px, height_px, header[DPX_ELEMENT + 3], header[DPX_ELEMENT]
+    kind = header[DPX_ELEMENT]
+    return width_px, height_px, header[DPX_ELEMENT + 3], DPX_COLORS.get(kind, f"colours of kind {kind}")
 
 
 def dpx_rate_hz(file: Path) -> float | None:

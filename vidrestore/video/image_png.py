@@ -10,6 +10,8 @@ PNG_PICTURE_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"h
 """They say what the samples are, and so belong to the encoder."""
 PNG_PLAIN_CHUNKS = PNG_PICTURE_CHUNKS | {b"gAMA", b"cHRM", b"sRGB", b"cICP", b"pHYs", b"tIME"}
 """They say no more than that and what colours mean."""
+PNG_COLORS = {0: "gray", 2: "RGB", 3: "colours of a palette", 4: "gray with alpha", 6: "RGB with alpha"}
+"""Kinds of colours by their number."""
 
 
 def png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -29,12 +31,14 @@ def without_profile(content: bytes) -> bytes:
 
 
 def png_facts(file: Path) -> tuple[Any, ...]:
-    """(width, height, bits, kind of colours) by its header. Raises ValueError or struct.error for what is no PNG."""
+    """(width, height, bits, kind of colours) by its header. Raises ValueError, KeyError or struct.error for what is no
+    PNG."""
     with file.open("rb") as opened:
         header = opened.read(29)
     if header[:8] != b"\x89PNG\r\n\x1a\n":
         raise ValueError("no PNG file")
-    return struct.unpack_from(">IIBB", header, 16)
+    width_px, height_px, bits, kind = struct.unpack_from(">IIBB", header, 16)
+    return width_px, height_px, bits, PNG_COLORS[kind]
 
 
 def png_with_notes(encoded: bytes, original: bytes) -> bytes:

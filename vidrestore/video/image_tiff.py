@@ -23,6 +23,16 @@ TIFF_PICTURE_TAGS = frozenset(
 """They say what the samples are and where, and how large a sample is."""
 TIFF_PLACES = ((273, 279), (324, 325))
 """Tags with the offsets and sizes of strips, and of tiles."""
+TIFF_COLORS: Mapping[tuple[float, ...], str] = {
+    (0, 1): "gray, 0 is white",
+    (1, 1): "gray",
+    (2, 3): "RGB",
+    (2, 4): "RGB with alpha",
+    (3, 1): "colours of a palette",
+    (5, 4): "CMYK",
+    (6, 3): "YCbCr",
+}
+"""Kinds of colours by photometric interpretation and number of samples."""
 TIFF_INCH = 2
 """Unit of the resolution."""
 
@@ -66,7 +76,8 @@ def tiff_facts(file: Path) -> tuple[Any, ...]:
                 raise ValueError("cut off")
     if tags.get(TIFF_NEXT, (0,)) != (0,):
         raise SourceError(f"{file}: holds several pictures; save them as files of their own first")
-    return *tags[256], *tags[257], *tags.get(258, (1,))[:1], (*tags[262], *tags.get(277, (1,)))
+    kind = (*tags[262], *tags.get(277, (1,)))
+    return *tags[256], *tags[257], *tags.get(258, (1,))[:1], TIFF_COLORS.get(kind, f"colours of kind {kind}")
 
 
 def resolution_options(tags: Mapping[int, tuple[float, ...]]) -> dict[str, str]:

@@ -208,8 +208,8 @@ class SequenceReader:
 
 
 def _in_words(facts: tuple[Any, ...]) -> str:
-    width_px, height_px, bits, _ = facts
-    return f"{width_px}x{height_px} px with {bits} bits"
+    width_px, height_px, bits, colors = facts
+    return f"{width_px}x{height_px} px with {bits} bits, {colors}"
 
 
 def _damaged(file: Path) -> SourceError:

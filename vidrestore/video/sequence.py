@@ -74,10 +74,10 @@ def find_sequence(path: Path) -> ImageSequence:
         raise SourceError(f"{path}: no image has such a name; check the path and the digits after %")
     missing = sorted(set(range(numbers[0], numbers[-1])) - set(numbers))
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        more, are, them = (f" and {len(missing) - 1} more", "are", "them") if len(missing) > 1 else ("", "is", "it")
         raise SourceError(
-            f"{path}: {pattern % missing[0]}{more} of {pattern % numbers[0]} to {pattern % numbers[-1]} is missing; "
-            "add it, or restore what lies before and after from folders of their own"
+            f"{path}: {pattern % missing[0]}{more} of {pattern % numbers[0]} to {pattern % numbers[-1]} {are} missing; "
+            f"add {them}, or restore what lies before and after from folders of their own"
         )
     return ImageSequence(path, folder, pattern, numbers[0], len(numbers))
 
