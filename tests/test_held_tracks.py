@@ -7,7 +7,7 @@ import av
 import av.container
 import pytest
 
-from tests.clips import CLIPS
+from tests.clips import CLIPS, picture_rgb
 from tests.copies import copy, refused
 from vidrestore.video.encode_options import EncodeSettings
 from vidrestore.video.read import VideoReader
@@ -21,6 +21,33 @@ def test_a_track_that_the_container_cannot_hold_is_found_before_any_work(tmp_pat
     source = CLIPS["h264"].make(tmp_path)
     message = refused(source, tmp_path / "copy.webm", EncodeSettings())
     assert "cannot hold the source's audio track 1 (aac); end the output in .mp4 or .mkv or .mov" in message
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "ways_out"),
+    [
+        (".avi", "libx264", ".mp4 or .mkv or .mov"),
+        (".webm", "libx264", ".mp4 or .mkv or .mov"),
+        (".ts", "ffv1", ".mp4 or .mkv"),
+    ],
+)
+def test_a_second_video_that_the_container_cannot_hold_is_refused_like_sound(
+    suffix: str, codec: str, ways_out: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "cameras.mkv"
+    with av.open(str(source), "w") as output:
+        streams = [output.add_stream(codec, rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(3):
+            for stream in streams:
+                frame = av.VideoFrame.from_ndarray(picture_rgb(index, 64, 48), format="rgb24")
+                output.mux(stream.encode(frame.reformat(format="yuv420p")))
+        for stream in streams:
+            output.mux(stream.encode(None))
+    message = refused(source, tmp_path / f"copy{suffix}", EncodeSettings())
+    name = codec.removeprefix("libx").replace("264", "h264")
+    assert message.endswith(f"{suffix} cannot hold the source's video track 1 ({name}); end the output in {ways_out}")
 
 
 def with_track(folder: Path, codec: str) -> Path:
@@ -192,3 +219,70 @@ def test_subtitles_of_television_are_copied(suffix: str, tmp_path: Path) -> None
             packets.append([bytes(packet) for packet in container.demux(track) if packet.size])
     assert packets[0]
     assert packets[0] == packets[1]
+
+
+def described(path: Path, words: dict[str, str], of_file: dict[str, str], *, codec: str = "mp2") -> Path:
+    """A clip of a picture and a track of sound that both say so of themselves."""
+    with av.open(str(path), "w") as output:
+        output.metadata.update(of_file)
+        video = output.add_stream("mpeg4", rate=25)
+        video.width, video.height = 64, 48
+        audio = output.add_stream(codec, rate=48000)
+        assert isinstance(audio, av.AudioStream)
+        for stream in (video, audio):
+            stream.metadata.update(words)
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(picture_rgb(index, 64, 48), format="rgb24")
+            output.mux(video.encode(frame.reformat(format="yuv420p")))
+        sound = av.AudioFrame(format="s16", layout="stereo", samples=1152)
+        sound.planes[0].update(bytes(sound.planes[0].buffer_size))
+        sound.sample_rate, sound.pts, sound.time_base = 48000, 0, Fraction(1, 48000)
+        for packet in [*video.encode(None), *audio.encode(sound), *audio.encode(None)]:
+            output.mux(packet)
+    return path
+
+
+FILM_TIME, TRACK_TIME = "2020-01-02T03:04:05.000000Z", "1999-01-02T03:04:05.000000Z"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "title", "lost"),
+    [
+        (".mp4", "name", ["comment (wet)", f"creation time ({TRACK_TIME})"]),
+        (".mov", "name", ["comment (wet)", f"creation time ({TRACK_TIME})"]),
+        (".mkv", "title", [f"creation time ({TRACK_TIME})"]),
+        (".avi", "title", ["comment (wet)", f"creation time ({TRACK_TIME})"]),
+        (".ts", None, ["title (Aunt Mary)", "comment (wet)", f"creation time ({TRACK_TIME})"]),
+    ],
+)
+def test_what_people_say_of_a_track_is_kept_or_named(
+    suffix: str, title: str | None, lost: list[str], tmp_path: Path
+) -> None:
+    words = {"title": "Aunt Mary", "comment": "wet", "creation_time": TRACK_TIME, "handler_name": "Handler"}
+    codec = "pcm_s16le" if suffix == ".avi" else "mp2"  # AVI wants picture and sound to begin together
+    source, target = described(tmp_path / "film.nut", words, {}, codec=codec), tmp_path / f"copy{suffix}"
+    with VideoReader(source) as reader, VideoWriter(target, like=reader.info, source=source) as writer:
+        for frame in reader.frames():
+            writer.write(frame)
+    said = [warning for warning in writer.warnings if "loses the" in warning and "colour tags" not in warning]
+    assert said == [
+        f"{target}: {suffix} loses the {each} of the source's track {index} ({kind})"
+        for index, kind in enumerate(("video", "audio"))
+        for each in lost
+    ]
+    with av.open(str(target)) as container:
+        assert [stream.metadata.get(title or "title") for stream in container.streams] == [
+            "Aunt Mary" if title else None
+        ] * 2
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_a_phones_track_titles_are_kept_and_its_tracks_times_are_the_files(suffix: str, tmp_path: Path) -> None:
+    source = described(tmp_path / "phone.mp4", {"title": "Aunt Mary"}, {"creation_time": FILM_TIME})
+    target = tmp_path / f"copy{suffix}"
+    copy(source, target, EncodeSettings())
+    for path in (source, target):
+        with av.open(str(path)) as container:
+            key = "title" if path.suffix == ".mkv" else "name"
+            assert container.metadata["creation_time"] == FILM_TIME
+            assert [stream.metadata[key] for stream in container.streams] == ["Aunt Mary"] * 2

@@ -22,6 +22,11 @@ CONTAINERS: Mapping[str, frozenset[str] | None] = {
 first and fail in the header, or write what no reader finds again, or (AVI) shows at other times."""
 FRAME_COUNTING_CONTAINERS = frozenset({"avi", "mxf"})
 """They have no times but the number of a frame: no reordered frames, no variable rate, no late start."""
+PACK_TIMING_CONTAINERS = frozenset({"mpeg"})
+"""They have a time for every pack of 2 KB. What a frame has whose pack belongs to another, players count on by the rate
+that the picture's codec names."""
+PACK_BYTES = 2048
+"""What FFmpeg writes. A frame as large as this, or larger, begins in a pack of its own."""
 PLAIN_MP4_KEYS = frozenset(
     ("title", "artist", "album_artist", "album", "composer", "date", "comment", "genre", "copyright", "description")
     + ("synopsis", "grouping", "lyrics", "show", "episode_id", "network", "keywords", "track", "disc", "creation_time")

@@ -1,6 +1,7 @@
-"""Whether a source keeps to the clock of a container that only counts frames."""
+"""Whether a source keeps to the clock of a container that counts frames."""
 
 import contextlib
+import itertools
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import av
 import av.container
 
 from vidrestore.errors import TargetError
-from vidrestore.video.containers import SUGGESTED_SUFFIXES
+from vidrestore.video.containers import PACK_TIMING_CONTAINERS, SUGGESTED_SUFFIXES, container_format
 from vidrestore.video.source import FALLBACK_RATE_HZ, chosen_video_stream, open_source, packets_of
 
 MAX_OFF_GRID_FRAMES = 0.25
 """How far a frame's time may be from a whole number of frames."""
+MAX_STEP_ERROR_S = Fraction(1, 1000)
+"""How far a frame's duration may be from that of the rate, in containers that count on from a time: Matroska rounds
+times to ms."""
 BEFORE_ALL_S = Fraction(-(2**40))
 """Where a span begins that has no beginning."""
 
@@ -26,19 +30,26 @@ def check_clock(
     start_s: Fraction | None,
     end_s: Fraction | None,
 ) -> None:
-    """Raise TargetError where a container that only counts frames would show them, or let hear the sound, at other
-    times: a variable rate, a start other than 0, sound that begins elsewhere than the picture.
+    """Raise TargetError where a container that counts frames would show them, or let hear the sound, at other times: a
+    variable rate, and where it has no other times a start other than 0, and sound that begins elsewhere than the
+    picture.
 
     `opened` is the source, `picture` its stream that is restored; the span from `start_s` to `end_s` is by its clock.
     """
     begin_s = start_s or BEFORE_ALL_S
+    known_s = _times_s(source, picture)
     times_s = [
-        time_s for time_s in _times_s(source, picture) if begin_s <= time_s and (end_s is None or time_s < end_s)
+        time_s for time_s in known_s if time_s is not None and begin_s <= time_s and (end_s is None or time_s < end_s)
     ]
     if not times_s:
         return  # no time stamps: what AVI itself has
     # As the picture's encoder has it; see `rate_of`.
     rate = min(picture.average_rate or FALLBACK_RATE_HZ, 1 / (picture.time_base or Fraction(1)))
+    if container_format(target.suffix) in PACK_TIMING_CONTAINERS:
+        uneven_s = _first_uneven_s(times_s, rate, is_complete=None not in known_s)
+        if uneven_s is not None:
+            raise _refusal(target, "has no time for every frame", f"frames of a variable rate (at {uneven_s:.3f} s)")
+        return
     first_s, trouble = min(times_s), ""
     places = [(time_s - first_s) * rate for time_s in times_s]
     uneven = [place for place in places if abs(place - round(place)) > MAX_OFF_GRID_FRAMES]
@@ -56,19 +67,31 @@ def check_clock(
     elif start_s is None and abs(first_s) * rate > MAX_OFF_GRID_FRAMES:
         trouble = f"a picture that starts at {float(first_s):.3f} s"
     if trouble:
-        ways_out = " or ".join(each for each in SUGGESTED_SUFFIXES if each != target.suffix.lower())
-        raise TargetError(
-            f"{target}: {target.suffix} counts frames and cannot say {trouble}; end the output in {ways_out}"
-        )
+        raise _refusal(target, "counts frames", trouble)
 
 
-def _times_s(source: Path, picture: av.VideoStream) -> list[Fraction]:
-    """Of the pictures, in the order of the file and as far as it can be read."""
+def _refusal(target: Path, why: str, trouble: str) -> TargetError:
+    ways_out = " or ".join(each for each in SUGGESTED_SUFFIXES if each != target.suffix.lower())
+    return TargetError(f"{target}: {target.suffix} {why} and cannot say {trouble}; end the output in {ways_out}")
+
+
+def _first_uneven_s(times_s: list[Fraction], rate: Fraction, *, is_complete: bool) -> float | None:
+    """When a frame begins that lasts longer or shorter than the rate says. Where the source itself has no time for
+    some, others may be some whole frames apart."""
+    for time_s, next_s in itertools.pairwise(sorted(times_s)):
+        num_frames = 1 if is_complete else max(1, round((next_s - time_s) * rate))
+        if abs(next_s - time_s - num_frames / rate) > MAX_STEP_ERROR_S:
+            return float(time_s)
+    return None
+
+
+def _times_s(source: Path, picture: av.VideoStream) -> list[Fraction | None]:
+    """Of the pictures, in the order of the file and as far as it can be read; None: without."""
     base = picture.time_base or Fraction(1)
-    times_s = []
+    times_s: list[Fraction | None] = []
     with open_source(source) as opened, contextlib.suppress(av.FFmpegError):
         stream = chosen_video_stream(opened, source, picture.index)
         for packet in packets_of(opened, source, [stream]):
-            if packet.pts is not None:
-                times_s.append(packet.pts * base)
+            if packet.size:  # the end has none
+                times_s.append(None if packet.pts is None else packet.pts * base)
     return times_s

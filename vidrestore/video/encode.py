@@ -12,6 +12,7 @@ from vidrestore.layout import PixelLayout
 from vidrestore.video.color_tags import UNSPECIFIED, UNSPECIFIED_RANGE
 from vidrestore.video.containers import (
     MATROSKA_CONTAINERS,
+    PACK_TIMING_CONTAINERS,
     QUICKTIME_CONTAINERS,
     SUGGESTED_SUFFIXES,
     container_format,
@@ -76,6 +77,8 @@ def resolve_encoding(settings: EncodeSettings, like: VideoInfo, suffix: str) -> 
         if settings.codec == "auto" and not _says_range(encoder, layout, like, container):
             says_no_range = says_no_range or encoder.codec
             continue  # players would show other colours, and nobody has asked for this codec
+        if container in PACK_TIMING_CONTAINERS:
+            encoder = replace(encoder, fixed_rate=True)  # so that its stream names the rate
         return Encoding(encoder, pix_fmt, layout, options_for(settings, encoder, layout, like, container))
     if says_no_range:
         raise TargetError(

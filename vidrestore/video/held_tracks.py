@@ -23,14 +23,14 @@ from vidrestore.video.source import KEPT_BYTES, open_source, packets_of
 HELD_TRACKS: Mapping[str, frozenset[str]] = {
     "mpegts": frozenset(
         ("mp1", "mp2", "mp3", "aac", "aac_latm", "ac3", "eac3", "dts", "truehd", "opus", "s302m")
-        + ("dvb_subtitle", "dvb_teletext")
+        + ("dvb_subtitle", "dvb_teletext", "h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video")
     ),
-    "mpeg": frozenset({"mp1", "mp2", "mp3", "ac3", "dts", "pcm_dvd", "dvd_subtitle"}),
+    "mpeg": frozenset({"mp1", "mp2", "mp3", "ac3", "dts", "pcm_dvd", "dvd_subtitle"} | {"mpeg2video", "mpeg1video"}),
 }
-"""Codecs of sound and subtitles that the MPEG containers have names for. FFmpeg's muxers take any other too, as bytes
-of no known kind, which no player finds again."""
-MUST_KEEP = ("audio", "subtitle")
-"""Kinds of tracks whose loss is an error; others (time code, cover picture, fonts) are dropped with a warning."""
+"""Codecs of sound, subtitles and further videos that the MPEG containers have names and times for. FFmpeg's muxers take
+any other too, as bytes of no known kind, which no player finds again."""
+MUST_KEEP = ("audio", "subtitle", "video")
+"""Kinds of tracks whose loss is an error; others (time code, fonts), and cover pictures, are dropped with a warning."""
 NUM_TRIAL_PACKETS = 3
 """Enough for a muxer to object."""
 COVER_CONTAINERS = frozenset({"mp4", "ipod"})
@@ -38,6 +38,12 @@ COVER_CONTAINERS = frozenset({"mp4", "ipod"})
 CHAPTER_CONTAINERS = MATROSKA_CONTAINERS | QUICKTIME_CONTAINERS | {"nut", "asf"}
 MARKING_CONTAINERS = MATROSKA_CONTAINERS | QUICKTIME_CONTAINERS - {"mov"} | {"nut"}
 """They say what a track is: a comment, forced, for the hard of hearing."""
+TEXT_CONTAINERS: Mapping[str, frozenset[str]] = {
+    "title": MATROSKA_CONTAINERS | {"mp4", "mov", "ipod", "nut", "avi"},
+    "comment": MATROSKA_CONTAINERS | {"nut"},
+    "creation_time": frozenset({"nut"}),
+}
+"""What people say of a single track, and where it is kept. In MP4 and MOV tracks get the time of the whole file."""
 LANGUAGELESS_CONTAINERS = frozenset({"avi", "mxf", "mpeg", "flv"})
 OTHER_SUFFIXES = (".ts", ".avi", ".mxf")
 """Of containers that are named where none of `SUGGESTED_SUFFIXES` will do."""
@@ -77,6 +83,17 @@ def lost_words(stream: Stream, language: str, container: str) -> list[str]:
     if names and container not in MARKING_CONTAINERS:
         lost.append(f"mark as {' and '.join(names).replace('_', ' ')}")
     return lost
+
+
+def lost_texts(words: Mapping[str, str], of_file: Mapping[str, str], container: str) -> list[str]:
+    """Of the metadata of a track, what the container has no place for and that of the whole file does not say too."""
+    said = {key.lower(): value for key, value in words.items() if value.strip()}
+    also_of_file = {key.lower(): value for key, value in of_file.items()}
+    return [
+        f"{key.replace('_', ' ')} ({said[key]})"
+        for key, containers in TEXT_CONTAINERS.items()
+        if key in said and container not in containers and said[key] != also_of_file.get(key)
+    ]
 
 
 def spelled(language: str, container: str) -> str:

@@ -22,7 +22,13 @@ from vidrestore.layout import PixelLayout, Plane
 from vidrestore.target import writing
 from vidrestore.video.carrier import carrier
 from vidrestore.video.color_tags import FULL_RANGE, UNSPECIFIED_RANGE, range_tag
-from vidrestore.video.containers import FRAME_COUNTING_CONTAINERS, QUICKTIME_CONTAINERS, container_format
+from vidrestore.video.containers import (
+    FRAME_COUNTING_CONTAINERS,
+    PACK_BYTES,
+    PACK_TIMING_CONTAINERS,
+    QUICKTIME_CONTAINERS,
+    container_format,
+)
 from vidrestore.video.encode import WAY_OUT, Encoding
 from vidrestore.video.encoders import INTERLACING_CODECS
 from vidrestore.video.marks import CAPTIONED_CODECS, FIELD_MARKING_CODECS, FieldMarker, captioned
@@ -51,6 +57,7 @@ class PictureEncoder:
         self.warnings: list[str] = []
         self._encoding, self._like, self._target, self._offset = encoding, like, target, offset
         self._field_marker = FieldMarker()
+        self._fills_packs = container_format(target.suffix) in PACK_TIMING_CONTAINERS
         self._num_written = 0
         self._first_pts = 0
         self._waiting_pts: deque[int] = deque()
@@ -109,7 +116,7 @@ class PictureEncoder:
         if self._encoding.encoder.fixed_rate:
             for packet in packets:
                 self._restore_times(packet)
-        return list(packets)
+        return [_filling_a_pack(packet) for packet in packets] if self._fills_packs else list(packets)
 
     def _warn_of_captions(self) -> None:
         warning = (
@@ -139,6 +146,16 @@ class PictureEncoder:
         packet.pts, packet.dts = self._waiting_pts[packet.pts - self._num_before], dts
         packet.duration = frame_ticks
         packet.time_base = self._like.time_base
+
+
+def _filling_a_pack(packet: Encoded) -> Encoded:
+    """With zeros behind a small picture, as H.264 and MPEG-2 allow, so that it does not share another one's time."""
+    if packet.size >= PACK_BYTES:
+        return packet
+    filled = cast(Encoded, Packet(bytes(packet).ljust(PACK_BYTES, b"\0")))
+    filled.pts, filled.dts, filled.time_base = packet.pts, packet.dts, packet.time_base
+    filled.duration, filled.is_keyframe = packet.duration, packet.is_keyframe
+    return filled
 
 
 def add_picture_stream(

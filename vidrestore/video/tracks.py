@@ -10,7 +10,12 @@ import av.container
 from av.stream import Disposition, Stream
 
 from vidrestore.errors import SourceError, TargetError
-from vidrestore.video.containers import FRAME_COUNTING_CONTAINERS, QUICKTIME_CONTAINERS, container_format
+from vidrestore.video.containers import (
+    FRAME_COUNTING_CONTAINERS,
+    PACK_TIMING_CONTAINERS,
+    QUICKTIME_CONTAINERS,
+    container_format,
+)
 from vidrestore.video.copied_packets import CopiedPackets
 from vidrestore.video.counted_frames import check_clock
 from vidrestore.video.held_tracks import (
@@ -19,6 +24,7 @@ from vidrestore.video.held_tracks import (
     MUST_KEEP,
     UNKNOWN_LANGUAGE,
     can_hold,
+    lost_texts,
     lost_words,
     other_suffixes_for,
     spelled,
@@ -33,6 +39,8 @@ MS_PER_S = 1000
 """The MOV muxer's own movie time scale."""
 MAX_MOVIE_TICKS_PER_S = 2**31 - 1
 """Stored in 32 bits."""
+TITLE, QUICKTIME_TITLE = "title", "name"
+"""Keys of a track's title: FFmpeg's writers', and its MOV reader's."""
 TIMECODE = "timecode"
 """Key of the metadata by which FFmpeg's readers and writers pass on a time code track."""
 IMAGE_TYPES = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png")}
@@ -50,7 +58,8 @@ class CopiedTracks:
     all move by the same time: `begin` tells where the output's clock starts. A subtitle that is on screen then is kept
     too, shortened.
 
-    Raises TargetError, before any work, when the container cannot hold a sound or subtitle track.
+    Raises TargetError, before any work, when the container cannot hold a track of sound, subtitles or
+    video.
     """
 
     def __init__(
@@ -80,7 +89,7 @@ class CopiedTracks:
                     self._describe_picture(add_picture())
                 else:
                     self._add(stream)
-            if self._container in FRAME_COUNTING_CONTAINERS:
+            if self._container in FRAME_COUNTING_CONTAINERS | PACK_TIMING_CONTAINERS:
                 check_clock(source, self._source, self._main, target, start_s=self._span_start_s, end_s=self._end_s)
             metadata = self._still_true(self._source.metadata)
             output.metadata.update({k: v for k, v in metadata.items() if k not in CONTAINER_KEYS})
@@ -94,8 +103,22 @@ class CopiedTracks:
         for other in self._source.streams.data:
             if TIMECODE in other.metadata:
                 metadata.setdefault(TIMECODE, other.metadata[TIMECODE])
-        stream.metadata.update(self._still_true(metadata))
+        stream.metadata.update(self._words(self._main, metadata))
         stream.disposition = self._main.disposition
+
+    def _words(self, stream: Stream, metadata: Mapping[str, str]) -> dict[str, str]:
+        """What the output's track is to say in place of the source's; what its container has no place for is named."""
+        words = self._still_true(metadata)
+        if QUICKTIME_TITLE in words:
+            words.setdefault(TITLE, words.pop(QUICKTIME_TITLE))
+        for what in lost_texts(words, self._source.metadata, self._container):
+            self._warn_of_loss(what, stream)
+        return words
+
+    def _warn_of_loss(self, what: str, stream: Stream) -> None:
+        self.warnings.append(
+            f"{self._target}: {self._suffix} loses the {what} of the source's track {stream.index} ({stream.type})"
+        )
 
     def _still_true(self, metadata: Mapping[str, str]) -> dict[str, str]:
         """Without the time code (in capitals in Matroska), where a cut begins elsewhere."""
@@ -210,17 +233,15 @@ class CopiedTracks:
             pass  # the muxer makes this track again from the picture's metadata; a copy would be a second one
         elif can_hold(suffix, stream, self._path):
             copy = self._output.add_stream_from_template(stream, opaque=True)
-            metadata = self._still_true(stream.metadata)
+            metadata = self._words(stream, stream.metadata)
             if "language" in metadata:
                 metadata["language"] = spelled(metadata["language"], container)
             copy.metadata.update(metadata)
             copy.disposition = stream.disposition
             self._outputs[stream.index] = copy
             for what in lost_words(stream, metadata.get("language", UNKNOWN_LANGUAGE), container):
-                self.warnings.append(
-                    f"{target}: {suffix} loses the {what} of the source's track {stream.index} ({stream.type})"
-                )
-        elif stream.type in MUST_KEEP:
+                self._warn_of_loss(what, stream)
+        elif stream.type in MUST_KEEP and not is_cover:
             fitting = other_suffixes_for(stream, self._path, suffix)
             codec = stream.codec_context.name if stream.codec_context else "unknown codec"
             way_out = f"end the output in {' or '.join(fitting)}" if fitting else "no container of ours can; remove it"
