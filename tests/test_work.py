@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import random
 import shutil
@@ -427,6 +428,7 @@ def test_a_disk_that_knows_no_locks_is_written_to_all_the_same(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
+    caplog.set_level(logging.WARNING, "vidrestore")
     monkeypatch.setattr(work.FileLock, "acquire", refuse)
     restore_video(source, tmp_path / "out.mp4", Options(device="cpu"), models=killed.models())
     assert len(read(tmp_path / "out.mp4")) == 150
