@@ -398,7 +398,8 @@ def test_no_error_of_the_users_costs_finished_work(source: Path, tmp_path: Path,
     with pytest.raises(type(error)) as stopped:
         restore_video(source, target, options, models=killed.models(), on_frame=stopped_after(50, error))
     assert stopped.value.__notes__ == [
-        f"40 frames are finished and kept in {work.work_folder(target)}: the same command goes on from there"
+        f"40 frames are finished and kept in {work.work_folder(target)}: the same source and options go on from there, "
+        "others need --overwrite"
     ]
     report = restore_video(source, target, options, models=killed.models())
     assert (report.num_frames, report.num_frames_resumed) == (150, 40)

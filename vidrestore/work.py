@@ -200,6 +200,8 @@ class WorkFolder:
         way_on = "the same command goes on from there"
         if isinstance(error, VerifyError):
             way_on = "delete it to make them anew"
+        elif isinstance(error, InputError) and not isinstance(error.__cause__, OSError):
+            way_on = "the same source and options go on from there, others need --overwrite"
         if self._is_ours and self._keeps_looks:
             error.add_note(f"what the detector has seen is kept in {self.path}: {way_on}")
         elif num_frames:

@@ -177,6 +177,7 @@ def _judged(case: Case, folder: Path, pipe: Connection) -> Verdict:
     defects += _exit_defects(code, errors)
     peak_bytes = _resident_bytes("self", "VmHWM")
     left = sorted(path.name for path in folder.iterdir() if path not in (source, target))
+    left = [name for name in left if f"finished and kept in {folder / name}" not in errors]
     if left:
         defects.append(f"leaves {', '.join(left)}")
     if source.read_bytes() != case.content:
